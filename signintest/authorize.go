@@ -1,0 +1,275 @@
+package signintest
+
+import (
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const sessionCookie = "issuer_session"
+
+// authorize answers an authorization request at once: who comes is signed in.
+func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
+	q := x.call.Form
+	client, ok := x.b.client(q.Get("client_id"))
+	if !ok {
+		http.Error(w, "signintest: unknown client_id", http.StatusBadRequest)
+		return
+	}
+	redirect := q.Get("redirect_uri")
+	if u, err := url.Parse(redirect); err != nil || !u.IsAbs() || u.Fragment != "" ||
+		client.RedirectURIs != nil && !slices.Contains(client.RedirectURIs, redirect) {
+		http.Error(w, "signintest: redirect_uri is not registered", http.StatusBadRequest)
+		return
+	}
+	resp := &AuthResponse{Request: q, RedirectURI: redirect, Mode: responseMode(q), Params: url.Values{}}
+	if e := i.authorizeInto(w, x, client, resp); e != nil {
+		resp.Params = url.Values{"error": {e.Code}}
+		for name, value := range map[string]string{"error_description": e.Description, "error_uri": e.URI} {
+			if value != "" {
+				resp.Params.Set(name, value)
+			}
+		}
+		for name, value := range e.Extra {
+			resp.Params.Set(name, fmt.Sprint(value))
+		}
+	}
+	if q.Has("state") {
+		resp.Params.Set("state", q.Get("state"))
+	}
+	if x.b.sendsIss() {
+		resp.Params.Set("iss", i.announcedIssuer(x))
+	}
+	if x.b.EditResponse != nil {
+		x.b.EditResponse(resp)
+	}
+	resp.send(w, x.r)
+}
+
+// responseMode is the one asked for, else the response type's own.
+func responseMode(q url.Values) string {
+	if m := q.Get("response_mode"); m != "" {
+		return m
+	}
+	if q.Get("response_type") == "code" {
+		return "query"
+	}
+	return "fragment"
+}
+
+// authorizeInto fills a good answer in, or returns the error to answer with.
+func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client, resp *AuthResponse) *OAuthError {
+	q := resp.Request
+	invalid := func(description string) *OAuthError {
+		return &OAuthError{Code: "invalid_request", Description: description}
+	}
+	hybrid := q.Get("response_type") == "code id_token"
+	scopes := strings.Fields(q.Get("scope"))
+	prompt := strings.Fields(q.Get("prompt"))
+	maxAge, maxAgeErr := strconv.Atoi(q.Get("max_age"))
+	switch {
+	case x.b.Refuse != nil:
+		return x.b.Refuse
+	case !hybrid && q.Get("response_type") != "code":
+		resp.Mode = "query"
+		return &OAuthError{Code: "unsupported_response_type"}
+	case !slices.Contains([]string{"query", "fragment", "form_post"}, resp.Mode):
+		resp.Mode = "query"
+		return invalid("unknown response_mode")
+	case hybrid && resp.Mode == "query":
+		// OAuth 2.0 Multiple Response Types, section 3: no token in a query.
+		resp.Mode = "fragment"
+		return invalid("response_mode query cannot carry a token")
+	case !slices.Contains(scopes, "openid"):
+		return &OAuthError{Code: "invalid_scope", Description: "scope lacks openid"}
+	case duplicate(q) != "":
+		return invalid(duplicate(q) + " is given twice")
+	case client.public() && !q.Has("code_challenge"):
+		return invalid("a public client must use PKCE")
+	case hybrid && q.Get("nonce") == "":
+		return invalid("nonce is missing")
+	case q.Has("code_challenge") && q.Get("code_challenge_method") != "S256":
+		return invalid("code_challenge_method is not S256")
+	case len(prompt) > 1 && slices.Contains(prompt, "none"):
+		return invalid("prompt=none with another")
+	case q.Has("max_age") && (maxAgeErr != nil || maxAge < 0):
+		return invalid("max_age is not a number of seconds")
+	}
+	if !x.b.knowResources(q["resource"]) {
+		return &OAuthError{Code: "invalid_target"}
+	}
+	user, ok := x.b.user(q.Get("login_hint"))
+	if !ok {
+		return &OAuthError{Code: "access_denied", Description: "there is no such user"}
+	}
+	if !q.Has("max_age") {
+		maxAge = -1
+	}
+	silent := slices.Contains(prompt, "none")
+	s, ok := i.signIn(w, x, user.Subject, silent, slices.Contains(prompt, "login"), maxAge)
+	if !ok {
+		return &OAuthError{Code: "login_required"}
+	}
+	granted := scopes
+	if x.b.GrantScopes != nil {
+		granted = x.b.GrantScopes(slices.Clone(scopes))
+	}
+	g := &grant{
+		clientID: client.ID, user: user, scopes: granted, resources: q["resource"],
+		audience: q["audience"], nonce: q.Get("nonce"), claims: q.Get("claims"),
+		session: s, challenge: q.Get("code_challenge"), redirectURI: resp.RedirectURI,
+		clientInfo: q.Get("client_info") == "1", tenant: x.tenant, v1: x.v1,
+		codeExpiry: x.b.now().Add(time.Minute),
+	}
+	if acr := strings.Fields(q.Get("acr_values")); len(acr) > 0 {
+		g.acr = acr[0]
+	}
+	code := i.issueCode(g)
+	resp.Params.Set("code", code)
+	if hybrid {
+		raw, err := i.issueIDToken(x, g, FrontChannel, code, "")
+		if err != nil {
+			return &OAuthError{Code: "server_error", Description: err.Error()}
+		}
+		if raw != "" {
+			resp.Params.Set("id_token", raw)
+		}
+	}
+	if g.clientInfo && x.b.Entra {
+		resp.Params.Set("client_info", user.clientInfo())
+	}
+	return nil
+}
+
+// duplicate returns the name of a parameter that is given more than once,
+// which RFC 6749, section 3.1 forbids for all but these.
+func duplicate(q url.Values) string {
+	for name, values := range q {
+		if len(values) > 1 && name != "resource" && name != "audience" {
+			return name
+		}
+	}
+	return ""
+}
+
+// signIn finds or makes the browser's session at the issuer. A negative
+// maxAge is none. It reports false if a silent request cannot be answered.
+func (i *Issuer) signIn(w http.ResponseWriter, x *exchange, subject string, silent, fresh bool, maxAge int) (session, bool) {
+	var id string
+	if c, err := x.r.Cookie(sessionCookie); err == nil {
+		id = c.Value
+	}
+	now := x.b.now()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s := i.sessions[id]
+	known := s != nil && s.subject == subject && !fresh
+	stale := known && maxAge >= 0 && now.Sub(s.authTime) >= time.Duration(maxAge)*time.Second
+	if silent && (x.b.SignedOut || stale) {
+		return session{}, false
+	}
+	switch {
+	case !known && s != nil && s.subject == subject, stale:
+		s.authTime = now // signed in again, within the same session
+	case !known:
+		id = random("is_")
+		s = &session{sid: random("sid_"), subject: subject, authTime: now}
+		i.sessions[id] = s
+		http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: id, Path: "/", HttpOnly: true,
+			Secure: i.url.Scheme == "https", SameSite: http.SameSiteLaxMode})
+	}
+	return *s, true
+}
+
+// formPost is the page of OAuth 2.0 Form Post Response Mode.
+var formPost = template.Must(template.New("form_post").Parse(`<!DOCTYPE html>
+<html><head><title>Submit this form</title></head>
+<body onload="javascript:document.forms[0].submit()">
+<form method="post" action="{{.RedirectURI}}">
+{{range $name, $values := .Params}}{{range $values}}<input type="hidden" name="{{$name}}" value="{{.}}">
+{{end}}{{end}}<noscript><button type="submit">Continue</button></noscript>
+</form></body></html>
+`))
+
+func (a *AuthResponse) send(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	u, err := url.Parse(a.RedirectURI)
+	if err != nil {
+		http.Error(w, "signintest: redirect URI: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	switch a.Mode {
+	case "form_post":
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		if err := formPost.Execute(w, map[string]any{"RedirectURI": template.URL(a.RedirectURI), "Params": a.Params}); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		return
+	case "fragment":
+		// Set as a string, since URL.Fragment would be escaped once more.
+		w.Header().Set("Location", a.RedirectURI+"#"+a.Params.Encode())
+	default:
+		if u.RawQuery != "" && len(a.Params) > 0 {
+			u.RawQuery += "&"
+		}
+		u.RawQuery += a.Params.Encode()
+		w.Header().Set("Location", u.String())
+	}
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// endSession is OpenID Connect RP-Initiated Logout 1.0. It asks no question.
+func (i *Issuer) endSession(w http.ResponseWriter, x *exchange) {
+	q := x.call.Form
+	clientID := q.Get("client_id")
+	if hint := q.Get("id_token_hint"); hint != "" {
+		token, err := parseJWT(hint)
+		if err != nil || !slices.ContainsFunc(i.allKeys(), func(k Key) bool { return token.verify(k.Private.Public()) }) {
+			http.Error(w, "signintest: id_token_hint is not ours", http.StatusBadRequest)
+			return
+		}
+		aud, _ := token.claims["aud"].(string)
+		if clientID != "" && clientID != aud {
+			http.Error(w, "signintest: id_token_hint is another client's", http.StatusBadRequest)
+			return
+		}
+		clientID = aud
+	}
+	if c, err := x.r.Cookie(sessionCookie); err == nil {
+		i.mu.Lock()
+		delete(i.sessions, c.Value)
+		i.mu.Unlock()
+		http.SetCookie(w, &http.Cookie{Name: sessionCookie, Path: "/", MaxAge: -1})
+	}
+	back := q.Get("post_logout_redirect_uri")
+	client, known := x.b.client(clientID)
+	if back == "" {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Write([]byte("<!DOCTYPE html><title>Signed out</title><h1>You have signed out at the issuer</h1>"))
+		return
+	}
+	u, err := url.Parse(back)
+	if err != nil || !known || client.PostLogoutRedirectURIs != nil && !slices.Contains(client.PostLogoutRedirectURIs, back) {
+		http.Error(w, "signintest: post_logout_redirect_uri is not registered", http.StatusBadRequest)
+		return
+	}
+	if state := q.Get("state"); state != "" {
+		params := u.Query()
+		params.Set("state", state)
+		u.RawQuery = params.Encode()
+	}
+	w.Header().Set("Location", u.String())
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// allKeys are all keys the issuer has ever signed with.
+func (i *Issuer) allKeys() []Key {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.borrowed)
+}

@@ -1,0 +1,89 @@
+package signintest
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// discovery serves the document of OpenID Connect Discovery 1.0, section 3.
+func (i *Issuer) discovery(w http.ResponseWriter, x *exchange) {
+	url := func(e Endpoint) string { return i.urlFor(x, e) }
+	methods := x.b.AuthMethods
+	if methods == nil {
+		methods = []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"}
+	}
+	doc := map[string]any{
+		"issuer":                                i.announcedIssuer(x),
+		"authorization_endpoint":                url(EndpointAuthorize),
+		"token_endpoint":                        url(EndpointToken),
+		"userinfo_endpoint":                     url(EndpointUserInfo),
+		"jwks_uri":                              url(EndpointKeys),
+		"response_types_supported":              []string{"code", "code id_token"},
+		"response_modes_supported":              []string{"query", "fragment", "form_post"},
+		"grant_types_supported":                 []string{"authorization_code", "refresh_token", "client_credentials"},
+		"subject_types_supported":               []string{"public"},
+		"id_token_signing_alg_values_supported": []string{x.b.alg()},
+		"token_endpoint_auth_methods_supported": methods,
+		"token_endpoint_auth_signing_alg_values_supported": []string{
+			"RS256", "PS256", "ES256", "ES384", "EdDSA"},
+		"code_challenge_methods_supported":     []string{"S256"},
+		"scopes_supported":                     []string{"openid", "profile", "email", "offline_access"},
+		"claims_parameter_supported":           true,
+		"backchannel_logout_supported":         true,
+		"backchannel_logout_session_supported": true,
+	}
+	if x.b.sendsIss() {
+		doc["authorization_response_iss_parameter_supported"] = true
+	}
+	if !x.b.OmitRevocation && !x.b.Entra {
+		doc["revocation_endpoint"] = url(EndpointRevocation)
+	}
+	if !x.b.OmitEndSession {
+		doc["end_session_endpoint"] = url(EndpointEndSession)
+	}
+	if x.b.EditDiscovery != nil {
+		x.b.EditDiscovery(doc)
+	}
+	writeJSON(w, http.StatusOK, doc)
+}
+
+// jwks serves the published keys.
+func (i *Issuer) jwks(w http.ResponseWriter, x *exchange) {
+	if _, err := i.key(x.b.alg()); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	i.mu.Lock()
+	keys := make([]map[string]any, len(i.keys))
+	for n, k := range i.keys {
+		keys[n] = k.JWK()
+		if x.b.Entra {
+			keys[n]["issuer"] = i.announcedIssuer(x)
+		}
+	}
+	i.mu.Unlock()
+	doc := map[string]any{"keys": keys}
+	if x.b.EditKeys != nil {
+		x.b.EditKeys(doc)
+	}
+	writeJSON(w, http.StatusOK, doc)
+}
+
+// urlFor returns an endpoint's URL for the tenant a request came by.
+func (i *Issuer) urlFor(x *exchange, e Endpoint) string {
+	if x.b.Entra {
+		return i.entraURL(e, x.tenant, x.v1)
+	}
+	return i.EndpointURL(e)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "signintest: encoding an answer: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(body)
+}

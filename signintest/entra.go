@@ -1,0 +1,138 @@
+package signintest
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// consumers is the tenant of personal Microsoft accounts, the same for all.
+const consumers = "9188040d-6c67-4c5b-b112-36a304b66dad"
+
+// entraPaths are the endpoints below /{tenant}, as Entra ID lays them out.
+var entraPaths = map[Endpoint]string{
+	EndpointDiscovery:  "/v2.0/.well-known/openid-configuration",
+	EndpointKeys:       "/discovery/v2.0/keys",
+	EndpointAuthorize:  "/oauth2/v2.0/authorize",
+	EndpointToken:      "/oauth2/v2.0/token",
+	EndpointRevocation: "/oauth2/v2.0/revoke",
+	EndpointEndSession: "/oauth2/v2.0/logout",
+	EndpointUserInfo:   "/oidc/userinfo",
+	EndpointAPI:        "/api",
+}
+
+// entraPath returns an endpoint's path below the tenant. Version 1 is version
+// 2 without the "v2.0".
+func entraPath(e Endpoint, v1 bool) string {
+	if v1 {
+		return strings.Replace(entraPaths[e], "/v2.0", "", 1)
+	}
+	return entraPaths[e]
+}
+
+// tenantOf takes an issuer's path apart.
+func (i *Issuer) tenantOf(path string) (tenant string, v1 bool) {
+	tenant, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return tenant, !strings.HasPrefix(rest, "v2.0")
+}
+
+func (i *Issuer) entraURL(e Endpoint, tenant string, v1 bool) string {
+	u := *i.url
+	u.Path = "/" + tenant + entraPath(e, v1)
+	return u.String()
+}
+
+func (i *Issuer) entraRoute(x *exchange) (Endpoint, bool) {
+	tenant, rest, ok := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
+	if !ok || tenant == "" {
+		return "", false
+	}
+	x.tenant, rest = tenant, "/"+rest
+	for _, v1 := range []bool{false, true} {
+		for e := range entraPaths {
+			p := entraPath(e, v1)
+			if rest == p || e == EndpointAPI && strings.HasPrefix(rest, p+"/") {
+				x.v1 = v1
+				return e, true
+			}
+		}
+	}
+	return "", false
+}
+
+// announcedIssuer is the issuer in the discovery document. Entra's for several
+// tenants names none of them.
+func (i *Issuer) announcedIssuer(x *exchange) string {
+	if !x.b.Entra {
+		return i.URL()
+	}
+	tenant := x.tenant
+	switch tenant {
+	case "common", "organizations":
+		tenant = "{tenantid}"
+	case "consumers":
+		tenant = consumers
+	}
+	return i.entraIssuer(tenant, x.v1)
+}
+
+// entraIssuer is the issuer of a tenant. That of version 1 is another host,
+// with a slash at its end.
+func (i *Issuer) entraIssuer(tenant string, v1 bool) string {
+	if v1 {
+		return "https://sts.windows.net/" + tenant + "/"
+	}
+	return i.url.Scheme + "://" + i.url.Host + "/" + tenant + "/v2.0"
+}
+
+// tokenIssuer is the issuer in tokens: Entra's names the tenant signed in to.
+func (i *Issuer) tokenIssuer(b *Behaviour, g *grant) string {
+	if !b.Entra {
+		return i.URL()
+	}
+	return i.entraIssuer(g.tenantID(), g.v1)
+}
+
+// tenantID is the tenant a user has signed in to: their own, unless the path
+// named another, where they are a guest.
+func (g *grant) tenantID() string {
+	switch g.tenant {
+	case "common", "organizations", "":
+		return g.user.TenantID
+	case "consumers":
+		return consumers
+	}
+	return g.tenant
+}
+
+// entraClaims are what Entra adds to ID tokens. A guest has an object ID of
+// its own in the host tenant.
+func (g *grant) entraClaims() map[string]any {
+	tid, oid, ver := g.tenantID(), g.user.ObjectID, "2.0"
+	if tid != g.user.TenantID {
+		h := sha256.Sum256([]byte(oid + "@" + tid))
+		oid = fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
+	}
+	if g.v1 {
+		ver = "1.0"
+	}
+	return map[string]any{"tid": tid, "oid": oid, "ver": ver}
+}
+
+// clientInfo names the user's home account, as Entra sends it to those who
+// ask with client_info=1.
+func (u User) clientInfo() string {
+	body, err := json.Marshal(map[string]string{"uid": u.ObjectID, "utid": u.TenantID})
+	if err != nil {
+		panic("signintest: encoding client_info: " + err.Error())
+	}
+	return base64.RawURLEncoding.EncodeToString(body)
+}
+
+// reserved reports whether a scope is about the sign-in and not about an API.
+func reserved(scope string) bool {
+	return slices.Contains([]string{"openid", "profile", "email", "offline_access"}, scope)
+}

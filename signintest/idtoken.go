@@ -1,0 +1,132 @@
+package signintest
+
+import (
+	"crypto/rand"
+	"maps"
+	"time"
+)
+
+// Channel says on which way an ID token travels.
+type Channel int
+
+const (
+	// FrontChannel tokens come with the authorization response, through the
+	// browser.
+	FrontChannel Channel = iota
+	// BackChannel tokens come with the redemption of a code.
+	BackChannel
+	// RefreshChannel tokens come with a refresh.
+	RefreshChannel
+)
+
+// String returns "front", "back" or "refresh".
+func (c Channel) String() string {
+	return [...]string{"front", "back", "refresh"}[c]
+}
+
+// IDToken is an ID token about to be signed and sent.
+type IDToken struct {
+	// Channel is how it travels.
+	Channel Channel
+
+	// User is whom it speaks of, and ClientID whom it is for. Read only.
+	User     User
+	ClientID string
+
+	// Code and AccessToken are what c_hash and at_hash cover; each is empty
+	// where there is none.
+	Code, AccessToken string
+
+	// Claims are signed. All may be changed, added and deleted.
+	Claims map[string]any
+
+	// Signing chooses key and algorithm. c_hash and at_hash have been made
+	// with the hash of Behaviour.Alg.
+	Signing SignOptions
+
+	// Raw, if not empty, is sent as it is, in place of the signed token.
+	Raw string
+
+	// Omit sends no ID token at all.
+	Omit bool
+}
+
+// issueIDToken makes the ID token of a grant. It is empty if the test omits it.
+func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, accessToken string) (string, error) {
+	now := x.b.now()
+	claims := map[string]any{
+		"iss":       i.tokenIssuer(x.b, g),
+		"sub":       g.user.Subject,
+		"aud":       g.clientID,
+		"iat":       now.Unix(),
+		"exp":       now.Add(x.b.idTokenLifetime()).Unix(),
+		"auth_time": g.session.authTime.Unix(),
+		"sid":       g.session.sid,
+	}
+	if g.nonce != "" && channel != RefreshChannel {
+		claims["nonce"] = g.nonce
+	}
+	if g.acr != "" {
+		claims["acr"] = g.acr
+	}
+	if code != "" {
+		claims["c_hash"] = HalfHash(x.b.alg(), code)
+	}
+	if accessToken != "" {
+		claims["at_hash"] = HalfHash(x.b.alg(), accessToken)
+	}
+	if x.b.Entra {
+		maps.Copy(claims, g.entraClaims())
+	}
+	maps.Copy(claims, g.user.Claims)
+	t := &IDToken{Channel: channel, User: g.user, ClientID: g.clientID, Code: code, AccessToken: accessToken,
+		Claims: claims}
+	if x.b.EditIDToken != nil {
+		x.b.EditIDToken(t)
+	}
+	if t.Omit {
+		return "", nil
+	}
+	raw := t.Raw
+	if raw == "" {
+		if t.Signing.Alg == "" && t.Signing.Key == nil {
+			t.Signing.Alg = x.b.alg()
+		}
+		var err error
+		if raw, err = i.sign(t.Claims, t.Signing); err != nil {
+			return "", err
+		}
+	}
+	i.remember(raw)
+	return raw, nil
+}
+
+// LogoutToken returns the claims of a good logout token (OpenID Connect
+// Back-Channel Logout 1.0, section 2.4) for the first client, to be edited and
+// signed:
+//
+//	claims := issuer.LogoutToken("alice", "")
+//	raw := issuer.Sign(claims, signintest.SignOptions{Header: map[string]any{"typ": "logout+jwt"}})
+//
+// An empty subject or sid is left out.
+func (i *Issuer) LogoutToken(subject, sid string) map[string]any {
+	b := i.behaviour.Load()
+	now := b.now()
+	claims := map[string]any{
+		"iss":    i.URL(),
+		"iat":    now.Unix(),
+		"exp":    now.Add(2 * time.Minute).Unix(),
+		"jti":    rand.Text(),
+		"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
+	}
+	if len(b.Clients) > 0 {
+		claims["aud"] = b.Clients[0].ID
+	}
+	if subject != "" {
+		claims["sub"] = subject
+	}
+	if sid != "" {
+		claims["sid"] = sid
+	}
+	return claims
+}
