@@ -1,0 +1,128 @@
+package signin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	loopTrips  = 3
+	loopWindow = time.Minute
+)
+
+// browser is what one small cookie tells of the browser: 32 random bytes that
+// tie challenges to it, and how often it went to the issuer and back for one
+// thing. One cookie serves all tabs, and nothing is stored for a sign-in that
+// has only begun.
+//
+// The count is the browser's own: who forges it breaks their own loop breaker.
+type browser struct {
+	secret []byte
+	need   string // what the trips below were for
+	trips  int    // completed without progress
+	since  int64  // when the first of them was
+}
+
+// readBrowser returns the browser that sent r, or nil if it sent no cookie.
+func (a *Auth) readBrowser(r *http.Request) *browser {
+	for _, name := range a.browserCookies(a.isSecure(r)) {
+		value := cookieValue(r, name)
+		if len(value) > 200 {
+			continue
+		}
+		parts := strings.Split(value, ".")
+		secret, err := decode(parts[0])
+		if err != nil || len(secret) != secretLen {
+			continue
+		}
+		b := &browser{secret: secret}
+		if len(parts) == 4 {
+			b.need = parts[1]
+			b.trips, _ = strconv.Atoi(parts[2])
+			b.since, _ = strconv.ParseInt(parts[3], 10, 64)
+		}
+		return b
+	}
+	return nil
+}
+
+// writeBrowser sets the cookie. SameSite=None because a form_post is a
+// cross-site POST, on which a Lax cookie does not arrive.
+func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) {
+	value := encode(b.secret)
+	if b.trips > 0 {
+		value += "." + b.need + "." + strconv.Itoa(b.trips) + "." + strconv.FormatInt(b.since, 10)
+	}
+	secure := a.isSecure(r)
+	noStore(w)
+	for _, name := range a.browserCookies(secure) {
+		c := &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode}
+		if a.cfg.ResponseMode == modeForm && !strings.HasSuffix(name, laxSuffix) {
+			// On loopback browsers take a Secure cookie over http too.
+			c.SameSite, c.Secure = http.SameSiteNoneMode, true
+		}
+		http.SetCookie(w, c)
+	}
+}
+
+const (
+	browserSuffix = "-browser"
+	laxSuffix     = "-browser-lax"
+)
+
+// browserCookies are the cookie's names. Over plain http, which is loopback,
+// a twin without Secure serves clients that do not trust loopback; it arrives
+// where issuer and application share a host name.
+func (a *Auth) browserCookies(secure bool) []string {
+	switch {
+	case secure:
+		return []string{a.secureCookie + browserSuffix}
+	case a.cfg.ResponseMode == modeForm:
+		return []string{a.cfg.CookieName + browserSuffix, a.cfg.CookieName + laxSuffix}
+	default:
+		return []string{a.cfg.CookieName + browserSuffix}
+	}
+}
+
+// hash is what the state parameter holds of the browser.
+func (b *browser) hash() []byte {
+	sum := sha256.Sum256(b.secret)
+	return sum[:16]
+}
+
+// nonce and verifier belong to one challenge of this browser. They need not
+// be stored: who lacks the cookie cannot make them, and the issuer learns
+// only the nonce and the verifier's hash before the redemption.
+func (b *browser) nonce(id []byte) string    { return encode(mac(b.secret, []byte("nonce"), id)) }
+func (b *browser) verifier(id []byte) string { return encode(mac(b.secret, []byte("pkce"), id)) }
+
+// looping reports whether the last trips for need came to nothing.
+func (b *browser) looping(need string, now time.Time) bool {
+	return b.need == need && b.trips >= loopTrips && now.Sub(time.Unix(b.since, 0)) < loopWindow
+}
+
+// tripped counts one completed round trip.
+func (b *browser) tripped(need string, now time.Time) {
+	if b.need != need || now.Sub(time.Unix(b.since, 0)) >= loopWindow || b.since > now.Unix() {
+		b.need, b.trips, b.since = need, 0, now.Unix()
+	}
+	b.trips = min(b.trips+1, 99)
+}
+
+func (b *browser) progressed() { b.need, b.trips, b.since = "", 0, 0 }
+
+// needOf names what a challenge is for, so that trips for one thing are not
+// counted against another.
+func needOf(parts ...string) string {
+	var all bytes.Buffer
+	for _, p := range parts {
+		all.WriteString(p)
+		all.WriteByte(0)
+	}
+	sum := sha256.Sum256(all.Bytes())
+	return encode(sum[:6])
+}

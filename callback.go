@@ -1,0 +1,268 @@
+package signin
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	maxCallback    = 64 << 10 // of a form or query; an ID token with many groups has 20 KB
+	maxCallbackVar = 32       // parameters
+	maxCookies     = 64 << 10 // of all cookies
+	maxCode        = 8 << 10
+
+	// callbackWait is how long a browser waits for its redemption. What takes
+	// longer goes on, and a reload of the callback joins it.
+	callbackWait = 20 * time.Second
+)
+
+// rejection is a callback that ends in an error page.
+type rejection struct {
+	page  Page
+	cause error
+}
+
+func (e *rejection) Error() string { return "signin: callback: " + e.cause.Error() }
+func (e *rejection) Unwrap() error { return e.cause }
+
+func reject(kind, link, cause string) error {
+	return &rejection{newPage(kind, link), errors.New(cause)}
+}
+
+// errStale reports an authentic answer that is good for nothing any more:
+// expired, used up, or another browser's. Its user goes to the page it names
+// and is signed in there already, or starts anew.
+var errStale = errors.New("state is expired, used up, or another browser's")
+
+// callback takes the issuer's answer.
+func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
+	home := a.site(r).path(a.loginPath)
+	params, err := readAnswer(r, home)
+	if err != nil {
+		if r.Method != http.MethodGet && r.Method != http.MethodPost {
+			w.Header().Set("Allow", "GET, POST")
+		}
+		a.rejected(w, r, nil, err)
+		return
+	}
+	b := a.readBrowser(r)
+	tx, err := a.checkState(params, b, home)
+	if err == nil {
+		var done *redeemed
+		if done, err = a.answered(r, params, tx, b); err == nil {
+			a.land(w, r, tx, b, done)
+			return
+		}
+	}
+	if errors.Is(err, errStale) {
+		b.tripped(tx.Need, a.now())
+		a.writeBrowser(w, r, b)
+		a.event(r.Context(), slog.LevelInfo, "callback stale", tx.id())
+		redirectWithin(w, newReturnPath(tx.Return))
+		return
+	}
+	a.rejected(w, r, tx, err)
+}
+
+// readAnswer checks method, type and size, and that no parameter is doubled
+// (RFC 6749, 3.1): two readers could each take another one of them.
+func readAnswer(r *http.Request, home string) (url.Values, error) {
+	cookies := 0
+	for _, line := range r.Header["Cookie"] {
+		cookies += len(line)
+	}
+	if cookies > maxCookies {
+		page := newPage(pageCallbackTooLarge, home)
+		page.Status = http.StatusRequestHeaderFieldsTooLarge
+		return nil, &rejection{page, errors.New("too many cookies")}
+	}
+	var raw string
+	switch r.Method {
+	case http.MethodGet:
+		raw = r.URL.RawQuery
+	case http.MethodPost:
+		if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
+			return nil, reject(pageCallbackUnreadable, home, "not a form")
+		}
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxCallback+1))
+		if err != nil {
+			return nil, reject(pageCallbackUnreadable, home, "body cannot be read")
+		}
+		raw = string(body)
+	default:
+		return nil, reject(pageCallbackMethod, home, "method "+printable(r.Method, 20))
+	}
+	if len(raw) > maxCallback || strings.Count(raw, "&") >= maxCallbackVar {
+		return nil, reject(pageCallbackTooLarge, home, "answer too large")
+	}
+	params, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, reject(pageCallbackUnreadable, home, "answer does not parse")
+	}
+	for _, values := range params {
+		if len(values) > 1 {
+			return nil, reject(pageCallbackDuplicate, home, "a parameter occurs twice")
+		}
+	}
+	return params, nil
+}
+
+// checkState finds the challenge that params answer. With errStale it still
+// returns the transaction, for the page it names.
+func (a *Auth) checkState(params url.Values, b *browser, home string) (*transaction, error) {
+	if !params.Has("state") && !params.Has("code") && !params.Has("error") && !params.Has("id_token") {
+		return nil, reject(pageCallbackEmpty, home, "no parameters: the issuer answered by fragment, or the page was opened by hand")
+	}
+	if b == nil {
+		return nil, reject(pageNoCookies, home, "no browser cookie: cookies are blocked, or the challenge began under another host name")
+	}
+	tx, err := a.openState(params.Get("state"))
+	if err != nil {
+		return nil, reject(pageCallbackState, home, "state is missing, altered, or sealed by other keys")
+	}
+	age := a.now().Sub(time.Unix(tx.Time, 0))
+	if age > stateLifetime || age < -a.cfg.ClockSkew || subtle.ConstantTimeCompare(tx.Browser, b.hash()) != 1 {
+		return tx, errStale
+	}
+	return tx, nil
+}
+
+// answered checks what came with an authentic state, and redeems the code.
+func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *browser) (*redeemed, error) {
+	again := tx.Return
+	if params.Has("error") {
+		return nil, a.issuerRefusal(params, tx)
+	}
+	// A code that was asked for by form_post and comes in a URL has been
+	// written into histories and logs.
+	if (r.Method == http.MethodPost) != (a.cfg.ResponseMode == modeForm) {
+		return nil, reject(pageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method)
+	}
+	meta, err := a.issuer.metadata(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if err := a.checkIss(meta, params); err != nil {
+		return nil, &rejection{newPage(pageTokenRejected, again), err}
+	}
+	code := params.Get("code")
+	if code == "" || len(code) > maxCode {
+		return nil, reject(pageCallbackEmpty, again, "no code in the answer")
+	}
+	var front *idToken
+	if a.cfg.ResponseType == typeHybrid {
+		want := a.expect(tx, b)
+		want.front, want.code = true, code
+		if front, err = a.verifyIDToken(r.Context(), meta, params.Get("id_token"), want); err != nil {
+			return nil, tokenRejected(again, "front channel", err)
+		}
+	}
+	// The browser waits for a while; the redemption, once begun, is finished.
+	ctx, cancel := context.WithTimeout(r.Context(), callbackWait)
+	defer cancel()
+	return a.redemptions.do(ctx, string(tx.ID), redemptionLimit, func(ctx context.Context) (*redeemed, error) {
+		return a.redeemOnce(ctx, meta, tx, b, code, front)
+	})
+}
+
+func (a *Auth) expect(tx *transaction, b *browser) expectation {
+	return expectation{nonce: b.nonce(tx.ID), maxAge: tx.MaxAge, challenged: time.Unix(tx.Time, 0)}
+}
+
+// checkIss guards against an answer of another issuer's (RFC 9207, 2.4). A
+// hybrid answer may lack iss though it is announced: its ID token has it.
+func (a *Auth) checkIss(meta *metadata, params url.Values) error {
+	if !params.Has("iss") {
+		if meta.AnnouncesIss && a.cfg.ResponseType == typeCode {
+			return errors.New("iss is missing from the answer though the issuer announces it")
+		}
+		return nil
+	}
+	if !meta.rule.names(params.Get("iss")) {
+		return errors.New("iss of the answer is another issuer")
+	}
+	return nil
+}
+
+// tokenRejected is a bad ID token, unless it is the issuer's keys that could
+// not be had.
+func tokenRejected(again, where string, err error) error {
+	if _, ok := errors.AsType[*issuerError](err); ok {
+		return err
+	}
+	kind := pageTokenRejected
+	if errors.Is(err, errTenant) {
+		kind = pageAccountRefused
+	}
+	return &rejection{newPage(kind, again), errors.New("id token, " + where + ": " + printable(err.Error(), 300))}
+}
+
+// issuerRefusal is an error answer of the issuer's (OpenID Connect Core,
+// 3.1.2.6). Its text is the issuer's, or anybody's: it is shown as a quote.
+func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
+	code := printable(params.Get("error"), 60)
+	description := params.Get("error_description")
+	kind := pageIssuerError
+	switch {
+	case code == "consent_required",
+		code == "access_denied" && (tx.Interactive || strings.Contains(description, "AADSTS65004")):
+		kind = pageConsentRefused
+	case code == "access_denied":
+		kind = pageCancelled
+	}
+	// The description is not logged: some issuers put user names into it.
+	return &rejection{newIssuerErrorPage(kind, description, tx.Return), errors.New("the issuer answered with error " + code)}
+}
+
+// land ends a sign-in: cookie and redirect.
+func (a *Auth) land(w http.ResponseWriter, r *http.Request, tx *transaction, b *browser, done *redeemed) {
+	if done.secret != nil {
+		if err := a.writeSecret(w, r, done.secret); err != nil {
+			a.fail(w, r, a.unavailable(newReturnPath(tx.Return), err), tx.id(), err)
+			return
+		}
+	}
+	b.tripped(tx.Need, a.now())
+	a.writeBrowser(w, r, b)
+	if done.refused {
+		a.fail(w, r, newPage(pageConsentRefused, tx.Return), tx.id(), errors.New("scopes asked for were not granted"))
+		return
+	}
+	redirectWithin(w, newReturnPath(tx.Return))
+}
+
+// rejected answers a callback that failed. The running session is untouched.
+func (a *Auth) rejected(w http.ResponseWriter, r *http.Request, tx *transaction, err error) {
+	id, to := "", returnPath{}
+	if tx != nil {
+		id, to = tx.id(), newReturnPath(tx.Return)
+	}
+	if rej, ok := errors.AsType[*rejection](err); ok {
+		a.fail(w, r, rej.page, id, err)
+		return
+	}
+	a.fail(w, r, a.unavailable(to, err), id, err)
+}
+
+// names reports whether iss is this issuer, in any of its forms; of which
+// tenant, the ID token says.
+func (r issuerRule) names(iss string) bool {
+	return slices.ContainsFunc(r.forms, func(form string) bool {
+		before, after, template := strings.Cut(form, tenantTemplate)
+		if !template {
+			return iss == form
+		}
+		rest, ok := strings.CutPrefix(iss, before)
+		tenant, ok2 := strings.CutSuffix(rest, after)
+		return ok && ok2 && (guid.MatchString(tenant) || tenant == tenantTemplate)
+	})
+}

@@ -1,0 +1,318 @@
+package signin
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// stateLifetime is how long a challenge may take: the user may have to
+	// find a phone, or lunch.
+	stateLifetime = time.Hour
+
+	// maxState bounds the state parameter we read: a return path of 2 KB and
+	// the rest, sealed and encoded, with room.
+	maxState = 8192
+)
+
+// transaction is what a challenge must remember until its callback. It
+// travels as the state parameter, sealed.
+type transaction struct {
+	ID          []byte   `json:"i"`
+	Time        int64    `json:"t"`
+	Return      string   `json:"p"`
+	Browser     []byte   `json:"b"`
+	Redirect    string   `json:"u"`
+	Session     []byte   `json:"s,omitempty"` // to extend, sealed once more
+	Need        string   `json:"n,omitempty"` // for the loop breaker
+	Scopes      []string `json:"c,omitempty"` // asked for beside the sign-in's
+	Resource    string   `json:"r,omitempty"`
+	MaxAge      *int64   `json:"m,omitempty"` // seconds
+	ACR         []string `json:"a,omitempty"`
+	Interactive bool     `json:"k,omitempty"` // by [Auth.Challenge] or Require, not a first sign-in
+}
+
+// id is what the log lines of one sign-in and its error page share.
+func (t *transaction) id() string { return encode(t.ID[:6]) }
+
+// Challenge answers a request whose handler needs the user to act. If err is
+// an [*InteractionRequiredError], Challenge writes the answer and returns
+// true: a navigation goes to the issuer and comes back to the same page,
+// anything else gets 401 with a problem document (RFC 9457) that says what to
+// ask for. A POST navigation gets a page with a link, for its body would be
+// lost. For any other error Challenge does nothing and returns false.
+//
+//	token, err := signin.TokenSource(r.Context(), "Mail.Read").Token()
+//	if auth.Challenge(w, r, err) {
+//		return
+//	}
+func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool {
+	var need *InteractionRequiredError
+	if !errors.As(err, &need) {
+		return false
+	}
+	switch kindOf(r) {
+	case kindNavigation:
+		a.challenge(w, r, need, newReturnPath(a.requestPath(r)))
+	case kindSubmission:
+		page := pageSessionEnded
+		if need.Reason == ReasonConsent || need.Reason == ReasonClaims {
+			page = pagePermissionNeeded
+		}
+		a.unauthorized(w, r, need, page)
+	default:
+		a.unauthorized(w, r, need, pageSignInRequired)
+	}
+	return true
+}
+
+// unauthorized answers what cannot follow a redirect: it says what to ask for
+// and names a URL that a person can open for it.
+func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, kind string) {
+	to := newReturnPath(a.requestPath(r))
+	if kind == pageSignInRequired {
+		to = returnPath{} // a script's URL is not a page to come back to
+		if from, err := url.Parse(r.Referer()); err == nil && from.Host == r.Host {
+			to = newReturnPath(from.RequestURI())
+		}
+	}
+	login := a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {a.sealNeed(need, to)}}.Encode()
+	w.Header().Set("WWW-Authenticate", wwwAuthenticate(need))
+	writePage(w, r, newPage(kind, login), a.cfg.Page)
+}
+
+// wwwAuthenticate says what is missing (RFC 6750, 3; RFC 9470, 3).
+func wwwAuthenticate(need *InteractionRequiredError) string {
+	switch {
+	case len(need.ACR) > 0 || need.MaxAge != nil:
+		s := `Bearer error="insufficient_user_authentication"`
+		if len(need.ACR) > 0 {
+			s += `, acr_values=` + strconv.Quote(printable(strings.Join(need.ACR, " "), 500))
+		}
+		if need.MaxAge != nil {
+			s += `, max_age="` + strconv.FormatInt(int64(need.MaxAge.Seconds()), 10) + `"`
+		}
+		return s
+	case need.Reason == ReasonConsent && len(need.Scopes) > 0:
+		return `Bearer error="insufficient_scope", scope=` + strconv.Quote(printable(strings.Join(need.Scopes, " "), 1000))
+	}
+	return "Bearer"
+}
+
+// An ask is a need in a link, for who could not be redirected. It is sealed,
+// so that nobody can make a link of ours that asks for what no handler did.
+type ask struct {
+	Time   int64                    `json:"t"`
+	Return string                   `json:"p"`
+	Need   InteractionRequiredError `json:"n"`
+}
+
+func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
+	n := *need
+	n.Cause = nil
+	plain, err := json.Marshal(ask{a.now().Unix(), to.String(), n})
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return encode(a.keys.seal("ask", nil, nil, plain))
+}
+
+// login starts a sign-in for whoever opens it: a link in an answer that could
+// not redirect, or a person.
+func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	need, to := &InteractionRequiredError{Reason: ReasonSignIn}, newReturnPath(q.Get("return"))
+	if raw := q.Get("ask"); raw != "" && len(raw) <= maxState {
+		var asked ask
+		sealed, err := decode(raw)
+		if err == nil {
+			sealed, err = a.keys.open("ask", nil, nil, sealed)
+		}
+		if err == nil && json.Unmarshal(sealed, &asked) == nil && a.now().Sub(time.Unix(asked.Time, 0)) < stateLifetime {
+			need, to = &asked.Need, newReturnPath(asked.Return)
+		}
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writePage(w, r, newPage(pageCallbackMethod, a.site(r).path("/")), a.cfg.Page)
+		return
+	}
+	a.challenge(w, r, need, to)
+}
+
+// challenge sends the browser to the issuer, unless that has just been tried
+// too often.
+func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, to returnPath) {
+	b := a.readBrowser(r)
+	if b == nil {
+		b = &browser{secret: randomBytes(secretLen)}
+	}
+	loop := loopNeed(need)
+	if b.looping(loop, a.now()) {
+		b.progressed() // so that "try again" works once the cause is gone
+		a.writeBrowser(w, r, b)
+		a.fail(w, r, newPage(pageLoop, a.site(r).path(a.loginPath)+"?"+url.Values{"ask": {a.sealNeed(need, to)}}.Encode()), "", errLoop)
+		return
+	}
+	meta, err := a.issuer.metadata(r.Context())
+	if err != nil {
+		a.fail(w, r, a.unavailable(to, err), "", err)
+		return
+	}
+	s, err := a.sessionFor(r)
+	if err != nil {
+		a.fail(w, r, a.unavailable(to, err), "", err)
+		return
+	}
+	tx := &transaction{
+		ID: randomBytes(16), Time: a.now().Unix(), Return: to.String(), Browser: b.hash(), Need: loop,
+		Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, Interactive: need.Reason != ReasonSignIn,
+	}
+	if len(to.String()) < len(a.requestPath(r)) && to.String() != "/" {
+		a.log.LogAttrs(r.Context(), slog.LevelInfo, "return path lost its query", slog.Int("length", len(a.requestPath(r))))
+	}
+	if need.MaxAge != nil {
+		tx.MaxAge = new(int64(need.MaxAge.Seconds()))
+	} else if a.cfg.MaxAge > 0 {
+		tx.MaxAge = new(int64(a.cfg.MaxAge.Seconds()))
+	}
+	if s != nil {
+		tx.Session = a.keys.seal("extend", b.secret, tx.ID, s.secret)
+	}
+	site := a.site(r)
+	if site.insecure() {
+		a.fail(w, r, newPage(pageInternal, to.String()), tx.id(), errInsecure)
+		return
+	}
+	tx.Redirect = site.url(a.cfg.CallbackPath)
+	location, err := a.authorizationURL(meta, tx, b, need, s)
+	if err != nil {
+		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
+		return
+	}
+	a.writeBrowser(w, r, b)
+	a.event(r.Context(), slog.LevelInfo, "challenge", tx.id(), slog.String("reason", string(need.Reason)), slog.Any("scopes", need.Scopes))
+	w.Header().Set("Location", location)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+var (
+	errLoop     = errors.New("sign-in completed three times in a minute and came to nothing")
+	errInsecure = errors.New("the request arrived by plain http outside loopback: set BaseURL, or TrustedProxies and X-Forwarded-Proto")
+)
+
+// loopSignIn names the trips of those who are not signed in.
+const loopSignIn = "signin"
+
+func loopNeed(need *InteractionRequiredError) string {
+	if need.Reason == ReasonSignIn || need.Reason == ReasonRefused {
+		return loopSignIn
+	}
+	maxAge := ""
+	if need.MaxAge != nil {
+		maxAge = need.MaxAge.String()
+	}
+	return needOf(strings.Join(slices.Sorted(slices.Values(need.Scopes)), " "), need.Resource, need.Claims, strings.Join(need.ACR, " "), maxAge)
+}
+
+// ownParams are the parameters that AuthParams may not set.
+var ownParams = []string{
+	"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce",
+	"code_challenge", "code_challenge_method", "request", "request_uri", "max_age",
+}
+
+// authorizationURL is the authentication request (OpenID Connect Core,
+// 3.1.2.1 and 3.3.2.1; RFC 7636, 4.3).
+func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, need *InteractionRequiredError, s *session) (string, error) {
+	u, err := url.Parse(meta.AuthorizationEndpoint)
+	if err != nil {
+		return "", &issuerError{err}
+	}
+	state, err := json.Marshal(tx)
+	if err != nil {
+		return "", err
+	}
+	challenge := sha256.Sum256([]byte(b.verifier(tx.ID)))
+	q := u.Query()
+	maps.Copy(q, a.cfg.AuthParams)
+	set := func(name, value string) {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	set("client_id", a.cfg.ClientID)
+	set("redirect_uri", tx.Redirect)
+	set("response_type", a.cfg.ResponseType)
+	set("response_mode", a.cfg.ResponseMode)
+	set("scope", strings.Join(a.challengeScopes(need), " "))
+	set("state", encode(a.keys.seal("state", nil, nil, state)))
+	set("nonce", b.nonce(tx.ID))
+	set("code_challenge", encode(challenge[:]))
+	set("code_challenge_method", "S256")
+	set("resource", need.Resource)
+	set("claims", need.Claims)
+	set("acr_values", strings.Join(need.ACR, " "))
+	set("prompt", a.cfg.Prompt)
+	set("prompt", need.Prompt)
+	set("domain_hint", need.DomainHint)
+	if tx.MaxAge != nil {
+		set("max_age", strconv.FormatInt(*tx.MaxAge, 10))
+	}
+	if s != nil {
+		set("login_hint", s.user.loginHint())
+	}
+	set("login_hint", need.LoginHint)
+	if meta.rule.segment != "" {
+		set("client_info", "1") // Entra: who the user is at home
+	}
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+// challengeScopes are the sign-in's and those needed. Scopes of a resource
+// named in the request stand alone with the reserved ones: the issuer would
+// take the others for that resource's.
+func (a *Auth) challengeScopes(need *InteractionRequiredError) []string {
+	var scopes []string
+	for _, s := range a.cfg.Scopes {
+		if need.Resource == "" || isReserved(s) {
+			scopes = append(scopes, s)
+		}
+	}
+	for _, s := range need.Scopes {
+		if !slices.Contains(scopes, s) {
+			scopes = append(scopes, s)
+		}
+	}
+	return scopes
+}
+
+// openState returns the transaction in a state parameter of ours, whether or
+// not it is still good for anything.
+func (a *Auth) openState(raw string) (*transaction, error) {
+	if raw == "" || len(raw) > maxState {
+		return nil, errUnsealed
+	}
+	sealed, err := decode(raw)
+	if err != nil {
+		return nil, errUnsealed
+	}
+	plain, err := a.keys.open("state", nil, nil, sealed)
+	if err != nil {
+		return nil, err
+	}
+	tx := &transaction{}
+	if err := json.Unmarshal(plain, tx); err != nil || len(tx.ID) != 16 {
+		return nil, errUnsealed
+	}
+	return tx, nil
+}

@@ -1,0 +1,311 @@
+package signin
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gorilla/sessions"
+)
+
+// Config says who the issuer is, who we are to it, and how long a session
+// lasts. [New] copies it; later changes have no effect.
+type Config struct {
+	// Issuer is the issuer's URL, as its discovery document spells it. For
+	// Microsoft Entra ID it may be made with [Entra]. An http URL is accepted
+	// on loopback only. Required.
+	Issuer string
+
+	// ClientID is what the issuer calls this application. Required.
+	ClientID string
+
+	// Credential proves to the issuer who the client is: [Secret],
+	// [Certificate], [PrivateKey] or [Assertion]. Nil makes a public client,
+	// which has PKCE and nothing else.
+	Credential Credential
+
+	// BaseURL is the public URL of the application, with the path prefix it is
+	// mounted under, if any. Empty takes scheme and host from each request, as
+	// seen by the outermost trusted proxy: then the issuer's list of redirect
+	// URIs is all that keeps a forged Host header from moving the answer.
+	BaseURL string
+
+	// TrustedProxies are the peers whose X-Forwarded-Proto, -Host and -Prefix
+	// headers are believed. They must overwrite what a client sends. Empty
+	// believes nobody. Not used when BaseURL is set.
+	TrustedProxies []netip.Prefix
+
+	// Scopes are asked for at sign-in, beside openid, profile and
+	// offline_access. If openid is among them, exactly these are asked for. A
+	// handler may ask for more later.
+	Scopes []string
+
+	// Keys authenticate and encrypt cookies, the state parameter and records.
+	// The first key seals, every key opens: to rotate, prepend, and drop the
+	// old one after SessionLifetime. Each is 32 random bytes. Required.
+	Keys [][]byte
+
+	// Store keeps the records. Nil keeps them in this process, so a restart
+	// signs everyone out and replicas do not share sessions.
+	Store Store
+
+	// Sessions, if set, keeps the session's 32 bytes in place of our own
+	// cookie, for sites that already run a gorilla store. Its options decide
+	// about the cookie then: see to HttpOnly, Secure, SameSite=Lax, and a
+	// MaxAge of at least SessionLifetime. The records stay in Store.
+	Sessions sessions.Store
+
+	// ResponseType is "code id_token" (the default) or "code".
+	ResponseType string
+
+	// ResponseMode is "form_post" (the default) or, with ResponseType "code"
+	// only, "query". Over plain http form_post works on loopback only.
+	ResponseMode string
+
+	// Prompt is sent with every challenge that does not set its own, such as
+	// "consent" or "select_account" (OpenID Connect Core, 3.1.2.1). Empty
+	// leaves the choice to the issuer.
+	Prompt string
+
+	// AuthParams are further parameters of every authorization request, such
+	// as domain_hint or ui_locales. They cannot replace those the protocol
+	// needs.
+	AuthParams url.Values
+
+	// MaxAge, if positive, is how long ago the user may have proved who they
+	// are when a session begins (max_age). In whole seconds.
+	MaxAge time.Duration
+
+	// Tenants are the Entra tenants, by id, whose users may sign in. Empty
+	// admits whom the issuer's tenant segment admits: one tenant, or with
+	// common every tenant there is.
+	Tenants []string
+
+	// NameClaim is the claim that [User.Name] returns. Empty takes the first
+	// there is of preferred_username, name, email and sub.
+	NameClaim string
+
+	// CookieName is the stem of our cookies' names. Empty means "signin". Two
+	// Auths under one host need two names.
+	CookieName string
+
+	// CallbackPath is where the issuer's answer arrives, below BaseURL. Empty
+	// means "/oidc/callback". The other paths of ours are its siblings.
+	CallbackPath string
+
+	// SignedOutPath is where the browser lands after [Auth.SignOut], below
+	// BaseURL; the issuer must know BaseURL plus this path as a post-logout
+	// redirect URI. Empty means "/".
+	SignedOutPath string
+
+	// SessionLifetime ends a session, used or not. Zero means 12 hours.
+	SessionLifetime time.Duration
+
+	// IdleTimeout ends a session that has not been used for so long. It is
+	// kept to within a tenth of itself. Zero means no idle timeout.
+	IdleTimeout time.Duration
+
+	// ClockSkew is by how much the issuer's clock may differ from ours, in
+	// either direction, in every check of a time claim. Zero means a minute.
+	ClockSkew time.Duration
+
+	// ExpiryMargin is how long before its expiry an access token is renewed,
+	// though never more than a fifth of its lifetime. Zero means 5 minutes.
+	ExpiryMargin time.Duration
+
+	// HTTPClient sends our requests to the issuer. Its redirect policy is not
+	// used: we follow none. Nil means a client with a timeout of 15 seconds.
+	HTTPClient *http.Client
+
+	// Logger receives one line for each event, never a token, a code, a
+	// cookie, a secret or a claim. Nil means slog.Default().
+	Logger *slog.Logger
+
+	// Page, if set, writes the error, sign-out and explanation pages in place
+	// of ours. It must escape what it prints.
+	Page func(w http.ResponseWriter, r *http.Request, p Page)
+}
+
+const (
+	typeHybrid = "code id_token"
+	typeCode   = "code"
+	modeForm   = "form_post"
+	modeQuery  = "query"
+)
+
+// withDefaults returns a copy that spells out what was left to us.
+func (c Config) withDefaults() Config {
+	setDefault(&c.ResponseType, typeHybrid)
+	setDefault(&c.ResponseMode, modeForm)
+	setDefault(&c.CookieName, "signin")
+	setDefault(&c.CallbackPath, "/oidc/callback")
+	setDefault(&c.SignedOutPath, "/")
+	setDefault(&c.SessionLifetime, 12*time.Hour)
+	setDefault(&c.ClockSkew, time.Minute)
+	setDefault(&c.ExpiryMargin, 5*time.Minute)
+	if c.Store == nil {
+		c.Store = NewMemoryStore()
+	}
+	if c.HTTPClient == nil {
+		c.HTTPClient = &http.Client{Timeout: 15 * time.Second}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
+	if !slices.Contains(c.Scopes, "openid") {
+		c.Scopes = append([]string{"openid", "profile", "offline_access"}, c.Scopes...)
+	}
+	c.Scopes = slices.Clone(c.Scopes)
+	c.Tenants = slices.Clone(c.Tenants)
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	if *field == *new(T) {
+		*field = value
+	}
+}
+
+// validate reports every fault at once, each by its field and with what to
+// write instead.
+func (c Config) validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if err := checkServerURL(c.Issuer); err != nil {
+		fault("Issuer: %w", err)
+	}
+	if c.ClientID == "" {
+		fault("ClientID: empty; want the id the issuer gave this application")
+	}
+	if err := validateCredential(c.Credential); err != nil {
+		fault("Credential: %w", err)
+	}
+	if c.BaseURL != "" {
+		u, err := url.Parse(c.BaseURL)
+		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			fault("BaseURL: want scheme, host and at most a path, such as https://app.example.com")
+		} else if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			if c.ResponseMode == modeForm {
+				fault("BaseURL: form_post needs https outside loopback, for its cookie must be Secure; want https://%s, or ResponseType %q with ResponseMode %q", u.Host, typeCode, modeQuery)
+			} else {
+				fault("BaseURL: want https://%s; plain http is for loopback only", u.Host)
+			}
+		} else if u.Path != path.Clean("/" + u.Path)[:len(u.Path)] && u.Path != "" {
+			fault("BaseURL: want a clean path, without dots or doubled slashes")
+		}
+	}
+	if len(c.Keys) == 0 {
+		fault("Keys: none; want at least one key of 32 random bytes")
+	}
+	for i, k := range c.Keys {
+		if len(k) != 32 {
+			fault("Keys[%d]: %d bytes; want 32", i, len(k))
+		}
+	}
+	switch {
+	case c.ResponseType != typeHybrid && c.ResponseType != typeCode:
+		fault("ResponseType %q: want %q or %q", c.ResponseType, typeHybrid, typeCode)
+	case c.ResponseMode != modeForm && c.ResponseMode != modeQuery:
+		fault("ResponseMode %q: want %q or %q", c.ResponseMode, modeForm, modeQuery)
+	case c.ResponseType == typeHybrid && c.ResponseMode != modeForm:
+		fault("ResponseMode %q: want %q with ResponseType %q, for an ID token must not stand in a URL", c.ResponseMode, modeForm, typeHybrid)
+	}
+	for _, p := range []struct{ field, value string }{{"CallbackPath", c.CallbackPath}, {"SignedOutPath", c.SignedOutPath}} {
+		if rp := newReturnPath(p.value); rp.String() != p.value || strings.ContainsAny(p.value, "?#%") {
+			fault("%s %q: want an absolute path such as /oidc/callback", p.field, p.value)
+		}
+	}
+	if c.CallbackPath == "/" || strings.HasSuffix(c.CallbackPath, "/") {
+		fault("CallbackPath %q: want a path that ends in a name, such as /oidc/callback", c.CallbackPath)
+	}
+	for _, p := range ownParams {
+		if c.AuthParams.Has(p) {
+			fault("AuthParams: %q is set by this package; want it left out", p)
+		}
+	}
+	for _, s := range c.Scopes {
+		if !validScope(s) {
+			fault("Scopes: %q is not a scope; want one scope in each element (RFC 6749, 3.3)", s)
+		}
+	}
+	if strings.ContainsFunc(c.CookieName, func(r rune) bool { return !isTokenRune(r) }) || strings.HasPrefix(c.CookieName, "__") {
+		fault("CookieName %q: want letters, digits, - and _, not beginning with __", c.CookieName)
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"SessionLifetime", c.SessionLifetime}, {"IdleTimeout", c.IdleTimeout}, {"ClockSkew", c.ClockSkew},
+		{"ExpiryMargin", c.ExpiryMargin}, {"MaxAge", c.MaxAge},
+	} {
+		if d.value < 0 {
+			fault("%s %v: want zero or more", d.field, d.value)
+		}
+	}
+	if c.ClockSkew > 10*time.Minute {
+		fault("ClockSkew %v: want 10 minutes or less; set the clock instead", c.ClockSkew)
+	}
+	if err := checkTenants(c.Issuer, c.Tenants); err != nil {
+		fault("Tenants: %w", err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("signin: bad config: %w", err)
+	}
+	return nil
+}
+
+// checkServerURL admits https, and http where nothing leaves the machine.
+func checkServerURL(raw string) error {
+	u, err := url.Parse(raw)
+	switch {
+	case raw == "":
+		return errors.New("empty; want the issuer's https URL")
+	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
+		return fmt.Errorf("%q is not a URL; want https://...", raw)
+	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return errors.New("want a URL without user, query or fragment")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return fmt.Errorf("want https://%s; plain http is for loopback only", u.Host)
+	}
+	return nil
+}
+
+// checkEndpointURL is checkServerURL for what a discovery document names,
+// which may have a query.
+func checkEndpointURL(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || len(raw) > 2048 {
+		return errors.New("not a URL")
+	}
+	u.RawQuery = ""
+	return checkServerURL(u.String())
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func isTokenRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
+}
+
+// validScope reports whether s is one scope-token (RFC 6749, 3.3).
+func validScope(s string) bool {
+	return s != "" && len(s) <= 512 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || r == '"' || r == '\\'
+	})
+}

@@ -1,0 +1,71 @@
+package signin
+
+import (
+	"strings"
+	"time"
+)
+
+// A Reason says why the user must act.
+type Reason string
+
+const (
+	// ReasonSignIn: nobody is signed in, or the session has ended.
+	ReasonSignIn Reason = "sign_in"
+
+	// ReasonRefused: the issuer no longer honours the session's refresh token,
+	// or there never was one and the access token has expired.
+	ReasonRefused Reason = "refused"
+
+	// ReasonConsent: no token was granted these scopes yet.
+	ReasonConsent Reason = "consent"
+
+	// ReasonClaims: an API or a page asks for a stronger or more recent
+	// sign-in: a claims challenge, acr values or a maximum age.
+	ReasonClaims Reason = "claims"
+)
+
+// InteractionRequiredError reports that only the user can make progress.
+// Answer it with [Auth.Challenge], which sends the browser to the issuer with
+// what the fields ask for and back to the same page. A handler may set fields
+// before it does, or make an error of its own to start a challenge.
+type InteractionRequiredError struct {
+	Reason Reason
+
+	Scopes   []string // to be granted, beside those of the sign-in
+	Resource string   // they belong to (RFC 8707); empty: the default one
+
+	// Claims is a claims request to pass on to the issuer (OpenID Connect
+	// Core, 5.5), as an API's claims challenge carries it. JSON.
+	Claims string
+
+	// ACR are the authentication context classes that will do, best first
+	// (acr_values), and MaxAge, if not nil, how long ago the user may have
+	// proved who they are (max_age; RFC 9470).
+	ACR    []string
+	MaxAge *time.Duration
+
+	// Prompt, LoginHint and DomainHint are sent as prompt, login_hint and
+	// domain_hint. Empty fields leave the site's setting and, for the hint,
+	// who is signed in.
+	Prompt     string
+	LoginHint  string
+	DomainHint string
+
+	// Cause is what the issuer or the API answered, if anything.
+	Cause error
+}
+
+// Error names the reason and the scopes, never a claim or a token.
+func (e *InteractionRequiredError) Error() string {
+	s := "signin: interaction required: " + string(e.Reason)
+	if len(e.Scopes) > 0 {
+		s += ": scopes " + strings.Join(e.Scopes, " ")
+	}
+	if e.Cause != nil {
+		s += ": " + e.Cause.Error()
+	}
+	return s
+}
+
+// Unwrap returns Cause.
+func (e *InteractionRequiredError) Unwrap() error { return e.Cause }

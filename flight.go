@@ -1,0 +1,77 @@
+package signin
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// flights share one call among all who ask for the same thing while it runs.
+// The call is detached from its callers, so that a browser that walks away
+// does not undo what others wait for or what cannot be repeated.
+type flights[V any] struct {
+	mu      sync.Mutex
+	running map[string]*flight[V] // guarded by mu
+	wg      sync.WaitGroup
+}
+
+type flight[V any] struct {
+	done  chan struct{}
+	value V
+	err   error
+}
+
+// do returns fn's result for key, joining a call that is under way. fn gets a
+// context with the values of the first caller's, and limit to finish in.
+// When ctx ends first, do returns its cause and fn goes on.
+func (f *flights[V]) do(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) (V, error) {
+	c := f.start(ctx, key, limit, fn)
+	select {
+	case <-c.done:
+		return c.value, c.err
+	case <-ctx.Done():
+		var zero V
+		return zero, context.Cause(ctx)
+	}
+}
+
+// start is do without waiting.
+func (f *flights[V]) start(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) *flight[V] {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c, ok := f.running[key]; ok {
+		return c
+	}
+	c := &flight[V]{done: make(chan struct{})}
+	if f.running == nil {
+		f.running = make(map[string]*flight[V])
+	}
+	f.running[key] = c
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	f.wg.Go(func() {
+		defer cancel()
+		defer func() {
+			f.mu.Lock()
+			delete(f.running, key)
+			f.mu.Unlock()
+			close(c.done)
+		}()
+		c.value, c.err = fn(ctx)
+	})
+	return c
+}
+
+// wait blocks until nothing is under way, or ctx ends.
+func (f *flights[V]) wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		f.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

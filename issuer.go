@@ -1,0 +1,281 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+)
+
+const (
+	discoveryTimeout = 10 * time.Second
+	discoveryAge     = 24 * time.Hour
+	maxBackoff       = 30 * time.Second
+	keyInterval      = time.Minute
+)
+
+// issuer is the OpenID Provider as we know it. Nothing is fetched before it
+// is needed, and one fetch serves all who wait for it.
+type issuer struct {
+	url     string
+	tenants []string
+	client  *http.Client
+	now     func() time.Time
+
+	fetches flights[*metadata]
+
+	mu       sync.Mutex
+	meta     *metadata // guarded by mu, with what follows
+	fetched  time.Time
+	failures int
+	err      error
+	retry    time.Time // no fetch before
+}
+
+// metadata is what we use of the discovery document (OpenID Connect
+// Discovery, 3; RFC 8414, 2).
+type metadata struct {
+	Issuer                string   `json:"issuer"`
+	AuthorizationEndpoint string   `json:"authorization_endpoint"`
+	TokenEndpoint         string   `json:"token_endpoint"`
+	JWKSURI               string   `json:"jwks_uri"`
+	EndSessionEndpoint    string   `json:"end_session_endpoint"`
+	RevocationEndpoint    string   `json:"revocation_endpoint"`
+	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	SigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
+	AnnouncesIss          bool     `json:"authorization_response_iss_parameter_supported"`
+
+	rule issuerRule
+	keys *keySet
+}
+
+func newIssuer(c Config, now func() time.Time) *issuer {
+	client := *c.HTTPClient
+	client.Transport = boundedTransport{cmpTransport(client.Transport)}
+	// A redirect would carry a code, a refresh token or an assertion to where
+	// discovery did not send us.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client.Jar = nil
+	return &issuer{url: c.Issuer, tenants: c.Tenants, client: &client, now: now}
+}
+
+func cmpTransport(t http.RoundTripper) http.RoundTripper {
+	if t == nil {
+		return http.DefaultTransport
+	}
+	return t
+}
+
+// metadata returns the issuer's metadata, fetching it when there is none yet.
+// After a failure it fails at once until the backoff is over.
+func (i *issuer) metadata(ctx context.Context) (*metadata, error) {
+	i.mu.Lock()
+	meta, err, now := i.meta, i.err, i.now()
+	stale := now.Sub(i.fetched) > discoveryAge
+	wait := now.Before(i.retry)
+	i.mu.Unlock()
+
+	switch {
+	case meta != nil && stale && !wait:
+		// What we have still serves; what comes back serves the next.
+		i.fetches.start(ctx, "", discoveryTimeout, i.fetch)
+		return meta, nil
+	case meta != nil:
+		return meta, nil
+	case wait:
+		return nil, err
+	}
+	meta, err = i.fetches.do(ctx, "", discoveryTimeout, i.fetch)
+	if err != nil {
+		return nil, &issuerError{err}
+	}
+	return meta, nil
+}
+
+func (i *issuer) fetch(ctx context.Context) (*metadata, error) {
+	meta, err := i.discover(ctx)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err != nil {
+		i.retry = i.now().Add(min(time.Second<<min(i.failures, 10), maxBackoff))
+		i.failures++
+		i.err = &issuerError{err}
+		return nil, err
+	}
+	if i.meta != nil && i.meta.JWKSURI == meta.JWKSURI {
+		meta.keys = i.meta.keys
+	}
+	i.meta, i.fetched, i.failures, i.err, i.retry = meta, i.now(), 0, nil, time.Time{}
+	return meta, nil
+}
+
+func (i *issuer) discover(ctx context.Context) (*metadata, error) {
+	ctx = oidc.ClientContext(ctx, i.client)
+	// go-oidc compares issuers to the letter. Entra's differ from what one
+	// configures by the tenant's name; newIssuerRule knows how.
+	provider, err := oidc.NewProvider(oidc.InsecureIssuerURLContext(ctx, i.url), i.url)
+	if err != nil {
+		return nil, fmt.Errorf("discovery: %w", withoutURL(err))
+	}
+	meta := &metadata{}
+	if err := provider.Claims(meta); err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
+	}
+	if meta.rule, err = newIssuerRule(i.url, meta.Issuer, i.tenants); err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
+	}
+	for _, e := range []struct {
+		name, url string
+		required  bool
+	}{
+		{"authorization_endpoint", meta.AuthorizationEndpoint, true},
+		{"token_endpoint", meta.TokenEndpoint, true},
+		{"jwks_uri", meta.JWKSURI, true},
+		{"end_session_endpoint", meta.EndSessionEndpoint, false},
+		{"revocation_endpoint", meta.RevocationEndpoint, false},
+	} {
+		if e.url == "" && !e.required {
+			continue
+		}
+		if err := checkEndpointURL(e.url); err != nil {
+			return nil, fmt.Errorf("discovery: %s: %w", e.name, err)
+		}
+	}
+	algs := slices.DeleteFunc(slices.Clone(meta.SigningAlgs), func(alg string) bool {
+		return !slices.Contains(asymmetric, alg)
+	})
+	if len(algs) == 0 {
+		if len(meta.SigningAlgs) > 0 {
+			return nil, errors.New("discovery: the issuer announces no asymmetric signing algorithm for ID tokens")
+		}
+		algs = []string{oidc.RS256} // the one every provider must have
+	}
+	meta.keys = newKeySet(i.client, meta.JWKSURI, i.now)
+	meta.keys.algs = algs
+	return meta, nil
+}
+
+// asymmetric are the signing algorithms an ID token may have. With a
+// symmetric one, whoever knows a public key or the client secret could sign.
+var asymmetric = []string{
+	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512,
+	oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
+}
+
+// keySet verifies signatures by the issuer's keys. On a key id it does not
+// know it fetches them anew, at most once a minute; the first load does not
+// count, or a rotation right after a start would lock people out.
+type keySet struct {
+	remote *oidc.RemoteKeySet
+	algs   []string
+	next   http.RoundTripper
+	now    func() time.Time
+
+	mu       sync.Mutex
+	loaded   bool // guarded by mu, with what follows
+	notUntil time.Time
+}
+
+var errKeysUnavailable = errors.New("the issuer's keys cannot be fetched")
+
+func newKeySet(client *http.Client, url string, now func() time.Time) *keySet {
+	k := &keySet{next: client.Transport, now: now}
+	gated := *client
+	gated.Transport = k
+	if gated.Timeout == 0 || gated.Timeout > discoveryTimeout {
+		gated.Timeout = discoveryTimeout // go-oidc does not end a fetch with its caller
+	}
+	k.remote = oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), &gated), url)
+	return k
+}
+
+// RoundTrip lets a fetch of the keys through, or not yet.
+func (k *keySet) RoundTrip(req *http.Request) (*http.Response, error) {
+	k.mu.Lock()
+	now, first := k.now(), !k.loaded
+	if now.Before(k.notUntil) {
+		k.mu.Unlock()
+		if first {
+			return nil, errKeysUnavailable
+		}
+		return nil, errors.New("the key is not among those fetched a moment ago")
+	}
+	if first {
+		k.notUntil = now.Add(time.Second)
+	} else {
+		k.notUntil = now.Add(keyInterval)
+	}
+	k.mu.Unlock()
+
+	resp, err := k.next.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		if err == nil {
+			resp.Body.Close()
+		}
+		return nil, errKeysUnavailable
+	}
+	if first {
+		k.mu.Lock()
+		k.loaded, k.notUntil = true, time.Time{}
+		k.mu.Unlock()
+	}
+	return resp, nil
+}
+
+// VerifySignature implements [oidc.KeySet]. go-oidc turns the error into
+// text, so that one of ours is left where verify finds it.
+func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
+	payload, err := k.remote.VerifySignature(ctx, jwt)
+	if errors.Is(err, errKeysUnavailable) {
+		if lost, ok := ctx.Value(keysErrorKey{}).(*error); ok {
+			*lost = errKeysUnavailable
+		}
+	}
+	return payload, err
+}
+
+type keysErrorKey struct{}
+
+// verify checks signature, algorithm and audience of an ID or logout token.
+// What it leaves to the caller is in idtoken.go.
+func (k *keySet) verify(ctx context.Context, clientID, raw string) (*oidc.IDToken, error) {
+	var lost error
+	v := oidc.NewVerifier("", k, &oidc.Config{
+		ClientID: clientID, SupportedSigningAlgs: k.algs,
+		SkipIssuerCheck: true, SkipExpiryCheck: true,
+	})
+	token, err := v.Verify(context.WithValue(ctx, keysErrorKey{}, &lost), raw)
+	if lost != nil {
+		return nil, &issuerError{lost}
+	}
+	return token, err
+}
+
+// boundedTransport ends an endless answer.
+type boundedTransport struct{ next http.RoundTripper }
+
+func (t boundedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(resp.Body, maxAnswer+1), resp.Body}
+	return resp, nil
+}
+
+// issuerError reports an issuer that cannot be reached or does not make
+// sense. It passes by itself, so it is a 503 and not the user's fault.
+type issuerError struct{ cause error }
+
+func (e *issuerError) Error() string { return "signin: issuer: " + e.cause.Error() }
+func (e *issuerError) Unwrap() error { return e.cause }

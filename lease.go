@@ -1,0 +1,186 @@
+package signin
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"time"
+)
+
+// A lease makes one replica at a time do a thing: redeem a code, spend a
+// refresh token. It is a value in the store,
+//
+//	'P' | owner (16) | beat (8)
+//
+// whose holder changes the beat every half second. A waiter judges it by
+// watching, never by its time to live: only a value that stayed the same for
+// three seconds of the waiter's own clock, with a store that answered all
+// along, is taken over. A store that pauses stops the holder and the waiters
+// alike, so it cannot make two of them act.
+//
+// In place of the lease the holder may leave an outcome, any value that does
+// not begin with 'P', for those who come later.
+const (
+	leaseMark  = 'P'
+	leaseBeat  = 500 * time.Millisecond
+	leaseStale = 3 * time.Second
+	leasePoll  = 50 * time.Millisecond
+
+	// storeTimeout bounds one call to the store.
+	storeTimeout = 2 * time.Second
+)
+
+type lease struct {
+	store Store
+	key   string
+	ttl   time.Duration
+
+	// orphaned says that the one before us died holding it: what it was about
+	// to do may have been done.
+	orphaned bool
+
+	mu    sync.Mutex
+	value []byte // what we last wrote; guarded by mu
+
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+// acquire takes the lease under key, waiting for its holder as long as ctx
+// allows. If the holder leaves an outcome, acquire returns that instead.
+// ttl is only for what a dead process leaves behind.
+func acquire(ctx context.Context, store Store, key string, ttl time.Duration) (held *lease, outcome []byte, err error) {
+	l := &lease{store: store, key: key, ttl: ttl}
+	l.value = append(append([]byte{leaseMark}, randomBytes(16)...), make([]byte, 8)...)
+
+	var seen []byte // the holder's value, as last read
+	var since time.Time
+	var old []byte // what we try to replace: nothing, or a lease gone stale
+	for {
+		found, swapped, err := l.swap(ctx, old, l.value)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, nil, err
+		case err != nil:
+			// A store that does not answer says nothing about the holder. What
+			// we try to replace stays: if our Swap arrived all the same, the
+			// next one finds our value, and we still know whose it was before.
+			seen = nil
+		case swapped, bytes.Equal(found, l.value):
+			// The latter: our Swap arrived, its answer did not.
+			l.orphaned = old != nil
+			l.keep(ctx)
+			return l, nil, nil
+		case len(found) > 0 && found[0] != leaseMark:
+			return nil, found, nil
+		case !bytes.Equal(found, seen):
+			seen, since, old = found, time.Now(), nil
+		case len(found) > 0 && time.Since(since) >= leaseStale:
+			old = found
+			continue
+		}
+		if err := sleep(ctx, leasePoll); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// keep changes the beat until the lease is ended.
+func (l *lease) keep(ctx context.Context) {
+	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	l.stopped = make(chan struct{})
+	go func() {
+		defer close(l.stopped)
+		for sleep(ctx, leaseBeat) == nil {
+			l.beat(ctx)
+		}
+	}()
+}
+
+func (l *lease) beat(ctx context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := bytes.Clone(l.value)
+	binary.BigEndian.PutUint64(next[17:], binary.BigEndian.Uint64(next[17:])+1)
+	found, swapped, err := l.swap(ctx, l.value, next)
+	if swapped || err == nil && bytes.Equal(found, next) {
+		l.value = next
+		return
+	}
+	if err != nil {
+		// Unknown: the store holds either the old value or the new one. Read.
+		if found, _, err = l.swap(ctx, nil, l.value); err == nil && bytes.Equal(found, next) {
+			l.value = next
+		}
+	}
+}
+
+// end stops the beat and leaves outcome in the lease's place; nil leaves
+// nothing. The error reports a store that failed, or a lease taken over.
+func (l *lease) end(ctx context.Context, outcome []byte) error {
+	ctx = context.WithoutCancel(ctx)
+	if l.stop != nil {
+		l.stop()
+		<-l.stopped
+		l.stop = nil
+	}
+	found, swapped, err := l.swap(ctx, l.value, outcome)
+	switch {
+	case err != nil:
+		return err
+	case swapped, bytes.Equal(found, outcome):
+		return nil
+	case len(found) == len(l.value) && bytes.Equal(found[:17], l.value[:17]):
+		// Our own beat, written though its answer was lost.
+		l.value = found
+		_, swapped, err = l.swap(ctx, found, outcome)
+		if err != nil || swapped {
+			return err
+		}
+	}
+	return errLeaseLost
+}
+
+var errLeaseLost = errors.New("lease taken over")
+
+func (l *lease) swap(ctx context.Context, old, new []byte) ([]byte, bool, error) {
+	return swap(ctx, l.store, l.key, old, new, l.ttl)
+}
+
+// swap is one bounded Swap.
+func swap(ctx context.Context, store Store, key string, old, new []byte, ttl time.Duration) ([]byte, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	found, swapped, err := store.Swap(ctx, key, old, new, ttl)
+	if err != nil {
+		return nil, false, &storeError{err}
+	}
+	return found, swapped, nil
+}
+
+// readFresh returns the current value, past any copy that Get may answer
+// from: a Swap that cannot succeed returns its witness. No value of ours is a
+// single zero byte.
+func readFresh(ctx context.Context, store Store, key string) ([]byte, error) {
+	found, _, err := swap(ctx, store, key, []byte{0}, []byte{0}, time.Second)
+	return found, err
+}
+
+// storeError reports a store that failed, which is never "signed out".
+type storeError struct{ cause error }
+
+func (e *storeError) Error() string { return "signin: session store: " + e.cause.Error() }
+func (e *storeError) Unwrap() error { return e.cause }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

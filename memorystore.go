@@ -1,0 +1,294 @@
+package signin
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	memoryShards = 64
+
+	defaultMemoryBytes = 1 << 30
+
+	// entryOverhead is what an entry costs beside its key and value: the entry
+	// itself, its slot in a map that is two thirds full, the key's header.
+	entryOverhead = 96
+
+	// sweepEvery is how often a write looks through its shard for what has
+	// expired.
+	sweepEvery = time.Minute
+
+	// touchEvery is how exactly the time of last use is known. Writing it on
+	// every Get would move a cache line between cores on every request.
+	touchEvery = time.Second
+
+	// inUse is how long an entry is safe from eviction after its last use. A
+	// lease is renewed twice a second and a claim is asked for by every copy of
+	// its callback: evicting either would let a code or a refresh token be sent
+	// twice. An idle session has been idle for longer.
+	inUse = time.Minute
+)
+
+var (
+	errNoTTL = errors.New("signin: memory store: ttl of a value must be positive")
+	errFull  = errors.New("signin: memory store: full, and everything in it was used within the last minute")
+)
+
+// MemoryStore is a [Store] in this process: a restart signs everyone out, and
+// replicas do not share sessions. It is what a nil Config.Store means.
+//
+// It is bounded. What has expired goes first, removed by later writes; no
+// goroutine is left behind. When it is full the least recently used make
+// room, because they belong to those who are least likely to come back, and
+// coming back costs them one round trip to the issuer. What was used within
+// the last minute stays, since it may be a claim or a lease; if there is
+// nothing else, Swap of a new key fails, and with it the sign-in that needs it.
+//
+// Methods are safe for concurrent use. Make one with [NewMemoryStore].
+type MemoryStore struct {
+	// MaxBytes bounds the keys, values and what holds them. Zero means 1 GiB,
+	// room for about 240,000 sessions of 4 KB. Set it before the first use.
+	MaxBytes int64
+
+	now   func() time.Time // nil: the real clock
+	epoch time.Time        // times are kept as durations since then: no calendar, half the cost
+	seed  maphash.Seed
+
+	size      atomic.Int64  // bytes held, room reserved included
+	evictFrom atomic.Uint32 // the shard whose turn it is to make room
+	fullUntil atomic.Int64  // nothing could be evicted: do not look again before
+
+	shards [memoryShards]memoryShard
+}
+
+type memoryShard struct {
+	mu      sync.RWMutex // guards entries, their value and expires, and sweepAt
+	entries map[string]*memoryEntry
+	sweepAt time.Duration
+
+	_ [88]byte // a shard to itself on two cache lines: they are fetched in pairs
+}
+
+type memoryEntry struct {
+	value   []byte // its bytes are never written to
+	expires time.Duration
+	used    atomic.Int64 // a time.Duration
+}
+
+// NewMemoryStore returns an empty store in this process.
+func NewMemoryStore() *MemoryStore {
+	m := &MemoryStore{epoch: time.Now(), seed: maphash.MakeSeed()}
+	m.fullUntil.Store(math.MinInt64)
+	for i := range m.shards {
+		m.shards[i].entries = make(map[string]*memoryEntry)
+	}
+	return m
+}
+
+// Get implements [Store]. It does not look at ctx: there is nothing to wait for.
+func (m *MemoryStore) Get(_ context.Context, key string) (value []byte, ok bool, err error) {
+	s := m.shard(key)
+	s.mu.RLock()
+	e := s.entries[key]
+	if e == nil {
+		s.mu.RUnlock()
+		return nil, false, nil
+	}
+	value, expires := e.value, e.expires
+	s.mu.RUnlock()
+
+	now := m.elapsed()
+	if now >= expires {
+		return nil, false, nil
+	}
+	e.touch(now)
+	return value, true, nil
+}
+
+// Swap implements [Store]. It fails only for a ttl that is not positive and
+// when the store is full. It does not look at ctx.
+func (m *MemoryStore) Swap(_ context.Context, key string, old, new []byte, ttl time.Duration) (found []byte, swapped bool, err error) {
+	if new == nil {
+		found, swapped = m.swap(key, old, nil, 0)
+		return found, swapped, nil
+	}
+	if ttl <= 0 {
+		return nil, false, errNoTTL
+	}
+	// Room is made before the shard is locked, so that no two shards are ever
+	// locked at once.
+	reserved := entrySize(key, new)
+	if err := m.reserve(reserved); err != nil {
+		return nil, false, err
+	}
+	found, swapped = m.swap(key, old, new, ttl)
+	if !swapped {
+		m.size.Add(-reserved)
+	}
+	return found, swapped, nil
+}
+
+// swap does what Swap does once there is room for new.
+func (m *MemoryStore) swap(key string, old, new []byte, ttl time.Duration) (found []byte, swapped bool) {
+	s := m.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := m.elapsed()
+	if now >= s.sweepAt {
+		m.size.Add(-s.sweep(now))
+		s.sweepAt = now + sweepEvery
+	}
+
+	e := s.entries[key]
+	if e != nil && now >= e.expires {
+		m.size.Add(-s.remove(key, e))
+		e = nil
+	}
+	switch {
+	case e == nil && old != nil:
+		return nil, false
+	case e != nil && (old == nil || !bytes.Equal(e.value, old)):
+		e.touch(now)
+		return e.value, false
+	}
+
+	if e != nil && new == nil {
+		m.size.Add(-s.remove(key, e))
+	}
+	if new != nil {
+		if e == nil {
+			e = &memoryEntry{}
+			s.entries[key] = e
+		} else {
+			m.size.Add(-entrySize(key, e.value))
+		}
+		e.value, e.expires = new, later(now, ttl)
+		e.used.Store(int64(now))
+	}
+	return nil, true
+}
+
+// Delete implements [Store]. It never fails, and does not look at ctx.
+func (m *MemoryStore) Delete(_ context.Context, key string) error {
+	s := m.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[key]; e != nil {
+		m.size.Add(-s.remove(key, e))
+	}
+	return nil
+}
+
+// reserve counts n bytes as held, evicting what it must to have room for them.
+// It takes the shards in turn, so that what goes is the least recently used of
+// about a 64th of the store at a time.
+func (m *MemoryStore) reserve(n int64) error {
+	limit := cmp.Or(m.MaxBytes, defaultMemoryBytes)
+	if n > limit {
+		return fmt.Errorf("signin: memory store: a value of %d bytes does not fit into MaxBytes %d", n, limit)
+	}
+	if m.size.Add(n) <= limit {
+		return nil
+	}
+	now := m.elapsed()
+	if int64(now) >= m.fullUntil.Load() {
+		for range memoryShards {
+			s := &m.shards[m.evictFrom.Add(1)%memoryShards]
+			if m.size.Add(-s.evict(now, m.size.Load()-limit)) <= limit {
+				return nil
+			}
+		}
+		// Looking through everything once per refused write would make a full
+		// store a slow one.
+		m.fullUntil.Store(int64(now + touchEvery))
+	}
+	m.size.Add(-n)
+	return errFull
+}
+
+// evict removes what has expired and then, if that frees less than want bytes,
+// the least recently used, together an eighth of the shard at least, so that
+// the next writes find room without looking again. It returns what it freed.
+func (s *memoryShard) evict(now time.Duration, want int64) (freed int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if freed = s.sweep(now); freed >= want {
+		return freed
+	}
+	type candidate struct {
+		key  string
+		used int64
+	}
+	var held int64
+	var idle []candidate
+	for key, e := range s.entries {
+		held += entrySize(key, e.value)
+		if used := e.used.Load(); used+int64(inUse) <= int64(now) {
+			idle = append(idle, candidate{key, used})
+		}
+	}
+	slices.SortFunc(idle, func(a, b candidate) int { return cmp.Compare(a.used, b.used) })
+	want = max(want, held/8)
+	for _, c := range idle {
+		if freed >= want {
+			break
+		}
+		freed += s.remove(c.key, s.entries[c.key])
+	}
+	return freed
+}
+
+// sweep removes what has expired and returns the bytes that frees.
+func (s *memoryShard) sweep(now time.Duration) (freed int64) {
+	for key, e := range s.entries {
+		if now >= e.expires {
+			freed += s.remove(key, e)
+		}
+	}
+	return freed
+}
+
+func (s *memoryShard) remove(key string, e *memoryEntry) (freed int64) {
+	delete(s.entries, key)
+	return entrySize(key, e.value)
+}
+
+func (e *memoryEntry) touch(now time.Duration) {
+	if int64(now)-e.used.Load() >= int64(touchEvery) {
+		e.used.Store(int64(now))
+	}
+}
+
+func (m *MemoryStore) shard(key string) *memoryShard {
+	return &m.shards[maphash.String(m.seed, key)%memoryShards]
+}
+
+// elapsed is the time since epoch. It is read from the monotonic clock, so a
+// clock set back does not revive what has expired.
+func (m *MemoryStore) elapsed() time.Duration {
+	if m.now != nil {
+		return m.now().Sub(m.epoch)
+	}
+	return time.Since(m.epoch)
+}
+
+// later is now+ttl, or the end of time where that would overflow.
+func later(now, ttl time.Duration) time.Duration {
+	if t := now + ttl; t > now {
+		return t
+	}
+	return math.MaxInt64
+}
+
+func entrySize(key string, value []byte) int64 {
+	return int64(len(key) + cap(value) + entryOverhead)
+}

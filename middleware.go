@@ -1,0 +1,224 @@
+// Package signin signs users in to a net/http application with OpenID Connect
+// and hands each request a source of access tokens for the signed-in user.
+//
+// # Use
+//
+// [New] makes an [Auth] from a [Config] without touching the network. Its
+// Handler goes around the whole application, outside any protection against
+// cross-site requests, for the issuer's answer is one. RequireUser and
+// Require go around the pages that need a user:
+//
+//	auth, err := signin.New(signin.Config{ ... })
+//	mux.Handle("GET /mail", auth.RequireUser(http.HandlerFunc(mail)))
+//	mux.HandleFunc("POST /signout", auth.SignOut)
+//	http.ListenAndServe(addr, auth.Handler(http.NewCrossOriginProtection().Handler(mux)))
+//
+// In a handler, [UserFromContext] says who is signed in, and [TokenSource]
+// returns a source of access tokens for an API. When only the user can help,
+// Token fails with an [*InteractionRequiredError], which Challenge answers:
+//
+//	token, err := signin.TokenSource(r.Context(), "Mail.Read").Token()
+//	if auth.Challenge(w, r, err) {
+//		return
+//	}
+//
+// # What happens
+//
+// A challenge sends the browser to the issuer with state, nonce and PKCE, all
+// tied to one small cookie; nothing is stored for a sign-in that has only
+// begun. The answer arrives at the callback, by form_post or query, is checked
+// in a fixed order, and its code is redeemed once, however often the callback
+// is posted and on however many replicas. The tokens go into a record in the
+// [Store], encrypted under a key that only the session cookie completes. No
+// token is ever in a cookie.
+//
+// Tokens are renewed silently: once however many ask, saved before anyone can
+// lose them, and not given up because a browser walked away. A store that
+// fails is answered with 503; it never signs anybody out.
+//
+// # Paths
+//
+// Handler serves the callback, by default at /oidc/callback, and its sibling
+// /oidc/login, which starts a sign-in for whoever opens it.
+package signin
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"time"
+
+	"github.com/gorilla/sessions"
+)
+
+// Auth signs users in to one application at one issuer. Its methods may be
+// used concurrently. Make one with [New].
+type Auth struct {
+	cfg      Config
+	base     site // of BaseURL, if set
+	keys     keyring
+	issuer   *issuer
+	store    Store
+	sessions sessions.Store
+	opened   *opened
+	log      *slog.Logger
+	now      func() time.Time
+
+	loginPath    string
+	secureCookie string // the session cookie's name under https
+
+	redemptions flights[*redeemed]
+	refreshes   flights[*renewed]
+	backoff     backoff
+	chores      flights[struct{}]
+}
+
+// New returns an Auth for c. It reports every fault of the configuration at
+// once and does not touch the network: the issuer may be down when the
+// application starts.
+func New(c Config) (*Auth, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	a := &Auth{
+		cfg:          c,
+		keys:         newKeyring(c.Keys),
+		store:        c.Store,
+		sessions:     c.Sessions,
+		opened:       newOpened(),
+		log:          c.Logger,
+		now:          time.Now,
+		loginPath:    path.Join(path.Dir(c.CallbackPath), "login"),
+		secureCookie: "__Host-" + c.CookieName,
+	}
+	if u, err := url.Parse(c.BaseURL); err == nil {
+		a.base = site{scheme: u.Scheme, host: u.Host, base: u.EscapedPath()}
+	}
+	if a.sessions == nil {
+		a.sessions = newCookieStore(a.keys, c.SessionLifetime)
+	}
+	a.issuer = newIssuer(c, func() time.Time { return a.now() })
+	return a, nil
+}
+
+// Handler serves the paths of ours and gives every other request a context
+// from which [UserFromContext] and [TokenSource] work. Wrap the whole
+// application with it, outside any protection against cross-site requests:
+// the issuer's answer is a cross-site POST. The ResponseWriter that next gets
+// is the one that came in.
+func (a *Auth) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := &visit{auth: a, outer: visitFrom(r.Context()), r: r}
+		switch r.URL.Path {
+		case a.cfg.CallbackPath, a.base.base + a.cfg.CallbackPath:
+			a.callback(w, r)
+		case a.loginPath, a.base.base + a.loginPath:
+			a.login(w, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
+		default:
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
+		}
+	})
+}
+
+// RequireUser lets requests of signed-in users through to next. Others are
+// challenged as [Auth.Challenge] does it. If the store fails they get 503.
+// It works below [Auth.Handler] only; elsewhere everybody is refused.
+func (a *Auth) RequireUser(next http.Handler) http.Handler {
+	return a.Require(Requirement{}, next)
+}
+
+// Requirement is what [Auth.Require] asks of a request, beside a signed-in
+// user. The zero value asks nothing more.
+type Requirement struct {
+	// Scopes must have been granted, for Resource if that is set (RFC 8707).
+	// If they have not, the user is asked for them before the handler runs.
+	Scopes   []string
+	Resource string
+
+	// MaxAge, if positive, is how long ago the user may have proved who they
+	// are, in whole seconds. ACR are the authentication context classes of
+	// which the sign-in must have one.
+	MaxAge time.Duration
+	ACR    []string
+
+	// Allow, if set, decides about the user. An error refuses with a 403 page;
+	// its text goes to the log only.
+	Allow func(*User) error
+}
+
+// Require is [Auth.RequireUser] with further requirements. What the user can
+// mend, by consent or a fresh sign-in, is challenged; what they cannot is 403.
+func (a *Auth) Require(need Requirement, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := a.visitOf(r.Context())
+		if v == nil {
+			a.fail(w, r, newPage(pageInternal, "/"), "", errMisplaced)
+			return
+		}
+		s, err := v.session(r.Context())
+		if err == nil {
+			err = a.meets(r.Context(), v, s, need)
+		}
+		switch _, forbidden := errors.AsType[*forbiddenError](err); {
+		case err == nil:
+			a.settleLoop(w, r, s)
+			if visitFrom(r.Context()) != v { // another Auth is nearer
+				r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+			}
+			next.ServeHTTP(w, r)
+		case forbidden:
+			a.fail(w, r, newForbiddenPage(s.user.Name(), a.switchAccount(r)), "", err)
+		case a.Challenge(w, r, err):
+		default:
+			a.fail(w, r, a.unavailable(newReturnPath(a.requestPath(r)), err), "", err)
+		}
+	})
+}
+
+var errMisplaced = errors.New("RequireUser outside Handler: wrap the whole application with Handler")
+
+// forbiddenError is a refusal by Requirement.Allow.
+type forbiddenError struct{ cause error }
+
+func (e *forbiddenError) Error() string { return "signin: access denied: " + e.cause.Error() }
+func (e *forbiddenError) Unwrap() error { return e.cause }
+
+// meets reports what a session lacks: an *InteractionRequiredError for what
+// the user can mend, a *forbiddenError for what they cannot.
+func (a *Auth) meets(ctx context.Context, v *visit, s *session, need Requirement) error {
+	if s == nil {
+		return &InteractionRequiredError{Reason: ReasonSignIn, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+	}
+	if need.Allow != nil {
+		if err := need.Allow(s.user); err != nil {
+			return &forbiddenError{err}
+		}
+	}
+	if !a.strongEnough(s.user, need) {
+		return &InteractionRequiredError{Reason: ReasonClaims, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+	}
+	if len(need.Scopes) == 0 && need.Resource == "" {
+		return nil
+	}
+	_, err := a.acquire(ctx, v, TokenRequest{Scopes: need.Scopes, Resource: need.Resource})
+	return err
+}
+
+// Ready reports whether a sign-in could succeed now: the issuer's metadata is
+// at hand or can be had, and the store answers. It is for a readiness probe.
+func (a *Auth) Ready(ctx context.Context) error {
+	_, issuerErr := a.issuer.metadata(ctx)
+	_, _, storeErr := a.get(ctx, storeKey("ready", nil))
+	return errors.Join(issuerErr, storeErr)
+}
+
+// Close waits until no token request is under way and what they returned has
+// been saved, or until ctx ends. Call it after [http.Server.Shutdown]: a
+// refresh token that was rotated and not saved costs its owner a sign-in.
+func (a *Auth) Close(ctx context.Context) error {
+	return errors.Join(a.redemptions.wait(ctx), a.refreshes.wait(ctx), a.chores.wait(ctx))
+}

@@ -1,0 +1,93 @@
+package signin
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/seed454743b5/signin/signintest"
+)
+
+// flows are the ways to sign in.
+var flows = []struct {
+	name   string
+	config func(*Config)
+}{
+	{"hybrid form_post", func(*Config) {}},
+	{"code form_post", func(c *Config) { c.ResponseType = "code" }},
+	{"code query", func(c *Config) { c.ResponseType, c.ResponseMode = "code", "query" }},
+}
+
+func TestSignIn(t *testing.T) {
+	for _, flow := range flows {
+		t.Run(flow.name, func(t *testing.T) {
+			a := newApp(t, func(o *appOptions) { o.config = flow.config })
+			b := a.browser()
+
+			if p := b.Open(a.url + "/"); p.Status != http.StatusOK || p.Body != "public" {
+				t.Fatalf("public page: %d %s", p.Status, p.Body)
+			}
+			if n := a.issuer.Count(signintest.EndpointAny); n != 0 {
+				t.Errorf("a public page cost %d requests to the issuer", n)
+			}
+			p := b.Open(a.url + "/page/x?q=1&r=%2F")
+			if p.Status != http.StatusOK || p.Body != "page /page/x?q=1&r=%2F" {
+				t.Fatalf("protected page: %d %s\n%s", p.Status, p.Body, a.log)
+			}
+			if got := a.subject(b); got != "alice" {
+				t.Errorf("subject %q, want alice", got)
+			}
+			if a.redemptions() != 1 {
+				t.Errorf("%d redemptions, want 1", a.redemptions())
+			}
+			token := b.Open(a.url + "/token").Body
+			if info, _ := a.issuer.TokenInfo(token); info.Subject != "alice" {
+				t.Errorf("the token is %q's, want alice's", info.Subject)
+			}
+
+			ask := a.issuer.LastCall(signintest.EndpointAuthorize).Form
+			for _, name := range []string{"nonce", "state", "code_challenge"} {
+				if len(ask.Get(name)) < 43 {
+					t.Errorf("%s is %q", name, ask.Get(name))
+				}
+			}
+			if ask.Get("code_challenge_method") != "S256" {
+				t.Errorf("code_challenge_method %q, want S256", ask.Get("code_challenge_method"))
+			}
+		})
+	}
+}
+
+func TestSignOut(t *testing.T) {
+	a := newApp(t)
+	b := a.signIn()
+	thief := b.Clone()
+
+	p := b.Open(a.url + "/signout")
+	if p.Status != http.StatusOK || p.Form() == nil {
+		t.Fatalf("GET /signout: %d, want a page that asks", p.Status)
+	}
+	p = b.Submit(p, nil)
+	if p.Status != http.StatusOK || p.Body != "public" {
+		t.Fatalf("after sign-out: %d %.300s", p.Status, p.Body)
+	}
+	end := a.issuer.LastCall(signintest.EndpointEndSession).Form
+	for _, name := range []string{"id_token_hint", "client_id", "post_logout_redirect_uri"} {
+		if end.Get(name) == "" {
+			t.Errorf("%s is missing from the request to end_session_endpoint", name)
+		}
+	}
+	before := a.issuer.Count(signintest.EndpointAuthorize)
+	if p := b.Fetch(p, "/me"); p.Status != http.StatusUnauthorized {
+		t.Errorf("fetch after sign-out: %d, want 401", p.Status)
+	}
+	if p := thief.Fetch(p, "/me"); p.Status != http.StatusUnauthorized {
+		t.Errorf("a cookie kept from before: %d, want 401", p.Status)
+	}
+	if after := a.issuer.Count(signintest.EndpointAuthorize); after != before {
+		t.Errorf("fetch led to the issuer")
+	}
+	if !strings.Contains(a.log.String(), "signed out") {
+		t.Errorf("no line about the sign-out in the log")
+	}
+}

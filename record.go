@@ -1,0 +1,157 @@
+package signin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// record is what the store keeps of a session, sealed: identity and tokens.
+// Times are seconds since 1970.
+type record struct {
+	Created     int64     `json:"c"`
+	Expires     int64     `json:"x"`
+	Seen        int64     `json:"s"`
+	IDToken     string    `json:"i"`
+	HomeAccount string    `json:"h,omitempty"`
+	Refresh     string    `json:"r,omitempty"`
+	Tokens      []held    `json:"t,omitempty"`
+	Refusals    []refusal `json:"f,omitempty"`
+}
+
+// session is a record as it stood at one moment. It is never modified.
+type session struct {
+	secret []byte // the 32 bytes of the cookie
+	key    string // in the store
+	sealed []byte // as read from the store
+	record *record
+	user   *User
+}
+
+// name returns the cookie's secret and the record's key.
+func (s *session) name() (secret []byte, key string) {
+	if s == nil {
+		return nil, ""
+	}
+	return s.secret, s.key
+}
+
+func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, error) {
+	plain, err := a.keys.open("record", secret, []byte(key), sealed)
+	if err != nil {
+		return nil, err
+	}
+	r := &record{}
+	if err := json.Unmarshal(plain, r); err != nil {
+		return nil, errUnsealed
+	}
+	claims := idClaims{}
+	if err := decodeClaims(r.IDToken, &claims); err != nil {
+		return nil, errUnsealed
+	}
+	return &session{
+		secret: secret, key: key, sealed: sealed, record: r,
+		user: newUser(claims, r.IDToken, r.HomeAccount, a.cfg.NameClaim),
+	}, nil
+}
+
+func (a *Auth) sealRecord(secret []byte, key string, r *record) []byte {
+	plain, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return a.keys.seal("record", secret, []byte(key), plain)
+}
+
+// alive reports whether a record has neither expired nor been idle too long.
+func (a *Auth) alive(r *record) bool { return a.remaining(r) > 0 }
+
+// remaining is how long a record may still be kept.
+func (a *Auth) remaining(r *record) time.Duration {
+	now := a.now()
+	left := time.Unix(r.Expires, 0).Sub(now)
+	if idle := a.cfg.IdleTimeout; idle > 0 {
+		left = min(left, time.Unix(r.Seen, 0).Add(idle).Sub(now))
+	}
+	return left
+}
+
+// freshSession reads a session past any copy. It is nil if there is none.
+func (a *Auth) freshSession(ctx context.Context, secret []byte) (*session, error) {
+	key := storeKey("s", secret)
+	sealed, err := readFresh(ctx, a.store, key)
+	if err != nil || sealed == nil {
+		return nil, err
+	}
+	s, err := a.openSession(secret, key, sealed)
+	if err != nil || !a.alive(s.record) {
+		return nil, nil
+	}
+	return s, nil
+}
+
+// errSessionEnded reports a session that is not in the store any more.
+var errSessionEnded = errors.New("the session has ended")
+
+// update replaces the record of a session by what change makes of it, until
+// the Swap succeeds: what others have written meanwhile is changed, not lost.
+// change gets a copy that it may modify. While the store fails update tries
+// again, until ctx ends. It reports errSessionEnded if there is no record.
+func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*session, error) {
+	var written []byte // what we tried last, whose outcome is unknown
+	pause := 50 * time.Millisecond
+	for {
+		next := s.record.clone()
+		change(next)
+		if written == nil {
+			written = a.sealRecord(s.secret, s.key, next)
+		}
+		found, swapped, err := swap(ctx, a.store, s.key, s.sealed, written, max(a.remaining(next), time.Second))
+		switch {
+		case err != nil:
+			if err := sleep(ctx, pause); err != nil {
+				return nil, err
+			}
+			pause = min(2*pause, 500*time.Millisecond)
+			continue // with the same bytes, to know them again
+		case swapped, bytes.Equal(found, written):
+			return a.openSession(s.secret, s.key, written)
+		case found == nil:
+			return nil, errSessionEnded
+		}
+		written = nil
+		if s, err = a.openSession(s.secret, s.key, found); err != nil {
+			return nil, fmt.Errorf("record: %w", err)
+		}
+	}
+}
+
+// create writes a new record, trying again while the store fails.
+func (a *Auth) create(ctx context.Context, secret []byte, r *record) (*session, error) {
+	key := storeKey("s", secret)
+	sealed := a.sealRecord(secret, key, r)
+	pause := 50 * time.Millisecond
+	for {
+		found, swapped, err := swap(ctx, a.store, key, nil, sealed, a.remaining(r))
+		switch {
+		case err == nil && (swapped || bytes.Equal(found, sealed)):
+			return a.openSession(secret, key, sealed)
+		case err == nil:
+			return nil, errors.New("the store holds another record under a new key")
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+		pause = min(2*pause, 500*time.Millisecond)
+	}
+}
+
+func (r *record) clone() *record {
+	c := *r
+	c.Tokens = append([]held(nil), r.Tokens...)
+	c.Refusals = append([]refusal(nil), r.Refusals...)
+	return &c
+}

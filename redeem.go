@@ -1,0 +1,232 @@
+package signin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// redemptionLimit is how long tokens in hand are offered to a store that
+	// fails.
+	redemptionLimit = 10 * time.Minute
+
+	// claimLifetime keeps the claim on a state for as long as the state could
+	// be presented, and then some.
+	claimLifetime = stateLifetime + 30*time.Minute
+
+	claimDone   = 'D'
+	claimFailed = 'F'
+)
+
+// redeemed is what a redemption left behind.
+type redeemed struct {
+	secret  []byte // of the session; nil: none to write
+	refused bool   // scopes that were asked for were not granted
+}
+
+// redeemOnce redeems a code, or returns what the redemption came to when it
+// was done before, here or on another replica. Only the browser that began
+// gets here: its cookie opens the outcome. If whoever claimed the state died,
+// the code may have been spent, and it is not tried again.
+func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken) (*redeemed, error) {
+	key := storeKey("c", tx.ID)
+	claim, outcome, err := acquire(ctx, a.store, key, claimLifetime)
+	if err != nil {
+		return nil, err
+	}
+	if outcome != nil {
+		return a.settled(ctx, key, outcome, b)
+	}
+	if claim.orphaned {
+		a.endClaim(ctx, claim, []byte{claimFailed})
+		return nil, errStale
+	}
+	done, err := a.redeem(ctx, meta, tx, b, code, front)
+	if err != nil {
+		a.endClaim(ctx, claim, []byte{claimFailed})
+		return nil, err
+	}
+	plain := append([]byte{0}, done.secret...)
+	if done.refused {
+		plain[0] = 1
+	}
+	a.endClaim(ctx, claim, append([]byte{claimDone}, a.keys.seal("claim", b.secret, []byte(key), plain)...))
+	return done, nil
+}
+
+// endClaim leaves the outcome for those who come later. Should it get lost,
+// they find a claim whose owner is gone and start anew.
+func (a *Auth) endClaim(ctx context.Context, claim *lease, outcome []byte) {
+	if err := claim.end(ctx, outcome); err != nil {
+		a.log.LogAttrs(ctx, slog.LevelWarn, "claim not settled", slog.Any("err", err))
+	}
+}
+
+// settled reads an outcome. A session that has ended since is not brought
+// back: its cookie would push out that of a session begun meanwhile.
+func (a *Auth) settled(ctx context.Context, key string, outcome []byte, b *browser) (*redeemed, error) {
+	if outcome[0] != claimDone {
+		return nil, errStale
+	}
+	plain, err := a.keys.open("claim", b.secret, []byte(key), outcome[1:])
+	if err != nil || len(plain) != 1+secretLen {
+		return nil, errStale
+	}
+	done := &redeemed{secret: plain[1:], refused: plain[0] == 1}
+	s, err := a.freshSession(ctx, done.secret)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return nil, errStale
+	}
+	return done, nil
+}
+
+// redeem exchanges the code in one token request, checks the second ID token
+// against the first and the challenge, and saves the session.
+func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken) (*redeemed, error) {
+	form := url.Values{
+		"grant_type":    {"authorization_code"},
+		"code":          {code},
+		"redirect_uri":  {tx.Redirect},
+		"code_verifier": {b.verifier(tx.ID)},
+	}
+	if tx.Resource != "" {
+		form.Set("resource", tx.Resource)
+	}
+	if meta.rule.segment != "" {
+		// Entra wants to know for which of the resources consented to.
+		form.Set("client_info", "1")
+		if tx.Interactive && len(tx.Scopes) > 0 {
+			form.Set("scope", strings.Join(append([]string{"openid", "profile", "offline_access"}, tx.Scopes...), " "))
+		}
+	}
+	start := a.now()
+	answer, err := a.requestToken(ctx, meta, form)
+	if err != nil {
+		return nil, redemptionFailed(tx.Return, err)
+	}
+	want := a.expect(tx, b)
+	want.code, want.accessToken = code, answer.AccessToken
+	back, err := a.verifyIDToken(ctx, meta, answer.IDToken, want)
+	if err != nil {
+		return nil, tokenRejected(tx.Return, "token endpoint", err)
+	}
+	if front != nil {
+		if err := sameUser(front.idClaims, back.idClaims); err != nil {
+			return nil, tokenRejected(tx.Return, "token endpoint", err)
+		}
+	}
+	asked := a.challengeScopes(&InteractionRequiredError{Scopes: tx.Scopes, Resource: tx.Resource})
+	token := a.newHeld(answer, asked, tx.Resource)
+	token.Default = tx.Resource == "" && (!tx.Interactive || token.covers(a.cfg.Scopes))
+	s, err := a.saveSignIn(ctx, tx, b, back, answer, token)
+	if err != nil {
+		return nil, err
+	}
+	a.event(ctx, slog.LevelInfo, "signed in", tx.id(), slog.Any("user", s.user), slog.Duration("took", a.now().Sub(start)))
+	return &redeemed{secret: s.secret, refused: tx.Interactive && !token.covers(tx.Scopes)}, nil
+}
+
+// saveSignIn writes a new session, or extends the one the challenge named.
+// It is extended only for what the same user added to it; a sign-in gets a
+// new id, and of another user's session nothing is carried over.
+func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *idToken, answer *tokenAnswer, token held) (*session, error) {
+	home := homeAccount(answer.ClientInfo)
+	var before *session
+	if secret, err := a.keys.open("extend", b.secret, tx.ID, tx.Session); err == nil {
+		for before, err = a.freshSession(ctx, secret); err != nil; before, err = a.freshSession(ctx, secret) {
+			if err := sleep(ctx, leaseBeat); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if before != nil && tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
+		s, err := a.update(ctx, before, func(r *record) {
+			r.IDToken = id.raw
+			if home != "" {
+				r.HomeAccount = home
+			}
+			r.add(token, answer.RefreshToken)
+		})
+		if !errors.Is(err, errSessionEnded) {
+			return s, err
+		}
+		before = nil // signed out meanwhile: what came back is a new sign-in
+	}
+	now := a.now()
+	r := &record{
+		Created: now.Unix(), Seen: now.Unix(), Expires: now.Add(a.cfg.SessionLifetime).Unix(),
+		IDToken: id.raw, HomeAccount: home,
+	}
+	r.add(token, answer.RefreshToken)
+	s, err := a.create(ctx, randomBytes(secretLen), r)
+	if err != nil {
+		return nil, err
+	}
+	if before != nil {
+		// If this fails, the old record ends by its own time: no cookie is
+		// left that names it.
+		a.store.Delete(ctx, before.key)
+	}
+	return s, nil
+}
+
+// redemptionFailed tells what a user can wait out from what they cannot.
+func redemptionFailed(again string, err error) error {
+	kind := pageRedeemUnreachable
+	answer, refused := errors.AsType[*tokenError](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		kind = pageRedeemTimeout
+	case refused && answer.status() < 500:
+		kind = pageRedeemRefused
+	}
+	return &rejection{newPage(kind, again), err}
+}
+
+// homeAccount is uid.utid of Entra's client_info, or nothing. It came over
+// TLS from the token endpoint, which is all that vouches for it.
+func homeAccount(clientInfo string) string {
+	raw, err := decode(strings.TrimRight(clientInfo, "="))
+	if err != nil || len(raw) > 1024 {
+		return ""
+	}
+	var info struct {
+		UID  string `json:"uid"`
+		UTID string `json:"utid"`
+	}
+	if json.Unmarshal(raw, &info) != nil || info.UID == "" || info.UTID == "" || strings.Contains(info.UID, ".") {
+		return ""
+	}
+	return info.UID + "." + info.UTID
+}
+
+// loginHint is what the issuer recognises the user by.
+func (u *User) loginHint() string {
+	var claims struct {
+		Hint     string `json:"login_hint"` // Entra: opaque, made for this
+		Username string `json:"preferred_username"`
+		Email    string `json:"email"`
+	}
+	u.Claims(&claims)
+	for _, hint := range []string{claims.Hint, claims.Username, claims.Email} {
+		if hint != "" && len(hint) <= 1024 {
+			return hint
+		}
+	}
+	return ""
+}
+
+// isReserved reports whether a scope asks for something else than access to
+// an API, and so has no part in finding a token.
+func isReserved(scope string) bool {
+	return slices.Contains([]string{"openid", "profile", "email", "offline_access"}, scope)
+}

@@ -1,0 +1,93 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// retryAfterDown is what a client is told when the issuer or the store fails.
+const retryAfterDown = 5 * time.Second
+
+// fail answers with a page and logs why, under one reference: id, if the
+// failure belongs to a sign-in whose lines have one.
+func (a *Auth) fail(w http.ResponseWriter, r *http.Request, p Page, id string, err error) {
+	if id == "" {
+		id = newReference()
+	}
+	p.Reference = id
+	level := slog.LevelWarn
+	if p.Status >= 500 {
+		level = slog.LevelError
+	}
+	a.event(r.Context(), level, "rejected", id, slog.String("page", p.Kind), slog.String("cause", printable(err.Error(), 500)))
+	writePage(w, r, p, a.cfg.Page)
+}
+
+// event logs one thing that happened, with a name that does not change.
+func (a *Auth) event(ctx context.Context, level slog.Level, name, id string, attrs ...slog.Attr) {
+	if id != "" {
+		attrs = append([]slog.Attr{slog.String("ref", id)}, attrs...)
+	}
+	a.log.LogAttrs(ctx, level, "signin: "+name, attrs...)
+}
+
+// unavailable is the page for a failure that is not the user's.
+func (a *Auth) unavailable(again returnPath, err error) Page {
+	if _, ok := errors.AsType[*storeError](err); ok {
+		return newUnavailablePage(pageStoreDown, again.String(), retryAfterDown)
+	}
+	_, issuerDown := errors.AsType[*issuerError](err)
+	_, temporary := errors.AsType[*temporaryError](err)
+	if issuerDown || temporary || errors.Is(err, context.DeadlineExceeded) {
+		return newUnavailablePage(pageIssuerDown, again.String(), retryAfterDown)
+	}
+	return newPage(pageInternal, again.String())
+}
+
+// sessionFor is the session of a request, wherever the request is: below
+// Handler, or at a path of ours.
+func (a *Auth) sessionFor(r *http.Request) (*session, error) {
+	if v := a.visitOf(r.Context()); v != nil {
+		return v.session(r.Context())
+	}
+	return a.load(r.Context(), r)
+}
+
+// switchAccount is a link that signs in as somebody else.
+func (a *Auth) switchAccount(r *http.Request) string {
+	need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "select_account"}
+	ask := a.sealNeed(need, newReturnPath(a.requestPath(r)))
+	return a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
+}
+
+// strongEnough reports whether the sign-in was recent and strong enough.
+func (a *Auth) strongEnough(u *User, need Requirement) bool {
+	if need.MaxAge > 0 && (u.AuthTime.IsZero() || a.now().Sub(u.AuthTime) > need.MaxAge+a.cfg.ClockSkew) {
+		return false
+	}
+	return len(need.ACR) == 0 || slices.Contains(need.ACR, u.ACR)
+}
+
+func positive(d time.Duration) *time.Duration {
+	if d <= 0 {
+		return nil
+	}
+	return &d
+}
+
+// settleLoop forgets round trips once somebody is signed in at the end of
+// them. Only a young session can have any, so that older ones pay nothing.
+func (a *Auth) settleLoop(w http.ResponseWriter, r *http.Request, s *session) {
+	if a.now().Sub(time.Unix(s.record.Created, 0)) > loopWindow {
+		return
+	}
+	if b := a.readBrowser(r); b != nil && b.need == loopSignIn && b.trips > 0 {
+		b.progressed()
+		a.writeBrowser(w, r, b)
+	}
+}

@@ -1,0 +1,129 @@
+package signin
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+)
+
+// A sealed value is
+//
+//	version (1) | key id (4) | salt (16) | AES-256-GCM ciphertext and tag
+//
+// The AES key and nonce are derived from a configured key, an optional second
+// secret that we do not hold (the cookie's), the salt and the purpose. As the
+// salt is new each time, no key and nonce meet twice.
+const (
+	sealVersion = 1
+	keyIDLen    = 4
+	saltLen     = 16
+	sealHeader  = 1 + keyIDLen + saltLen
+)
+
+var errUnsealed = errors.New("does not open under our keys")
+
+// keyring holds the keys derived from Config.Keys. The first seals, all open.
+type keyring []rootKey
+
+type rootKey struct {
+	id     [keyIDLen]byte
+	secret []byte
+}
+
+func newKeyring(keys [][]byte) keyring {
+	ring := make(keyring, len(keys))
+	for i, k := range keys {
+		ring[i].secret = derive(k, nil, "root", 32)
+		copy(ring[i].id[:], derive(k, nil, "id", keyIDLen))
+	}
+	return ring
+}
+
+// seal encrypts plain for one purpose. Only who has bind too can open it, and
+// only beside the same aad.
+func (ring keyring) seal(purpose string, bind, aad, plain []byte) []byte {
+	k := ring[0]
+	out := make([]byte, sealHeader, sealHeader+len(plain)+16)
+	out[0] = sealVersion
+	copy(out[1:], k.id[:])
+	rand.Read(out[1+keyIDLen:])
+	gcm, nonce := k.cipher(purpose, bind, out[1+keyIDLen:sealHeader])
+	return gcm.Seal(out, nonce, plain, aad)
+}
+
+// open reverses seal. The error says nothing about why.
+func (ring keyring) open(purpose string, bind, aad, sealed []byte) ([]byte, error) {
+	if len(sealed) < sealHeader || sealed[0] != sealVersion {
+		return nil, errUnsealed
+	}
+	for _, k := range ring {
+		if [keyIDLen]byte(sealed[1:]) != k.id {
+			continue
+		}
+		gcm, nonce := k.cipher(purpose, bind, sealed[1+keyIDLen:sealHeader])
+		plain, err := gcm.Open(nil, nonce, sealed[sealHeader:], aad)
+		if err != nil {
+			return nil, errUnsealed
+		}
+		return plain, nil
+	}
+	return nil, errUnsealed
+}
+
+func (k rootKey) cipher(purpose string, bind, salt []byte) (cipher.AEAD, []byte) {
+	secret := append(append(make([]byte, 0, len(k.secret)+len(bind)), k.secret...), bind...)
+	material := derive(secret, salt, purpose, 32+12)
+	block, err := aes.NewCipher(material[:32])
+	if err != nil {
+		panic(err) // 32 bytes are an AES-256 key
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err) // AES has 16-byte blocks
+	}
+	return gcm, material[32:]
+}
+
+// sameSeal reports whether two sealed values came from one call of seal. It
+// compares the header, whose salt is never used twice.
+func sameSeal(a, b []byte) bool {
+	return len(a) == len(b) && len(a) >= sealHeader && [sealHeader]byte(a) == [sealHeader]byte(b)
+}
+
+// derive is HKDF with SHA-256 (RFC 5869).
+func derive(secret, salt []byte, info string, n int) []byte {
+	out, err := hkdf.Key(sha256.New, secret, salt, "signin "+info, n)
+	if err != nil {
+		panic(err) // only for n over 8160
+	}
+	return out
+}
+
+// storeKey names a value in the store after a secret, so that the name tells
+// nothing. It does not depend on Config.Keys.
+func storeKey(kind string, secret []byte) string {
+	return kind + "." + encode(derive(secret, nil, "store key "+kind, 24))
+}
+
+func mac(key []byte, parts ...[]byte) []byte {
+	h := hmac.New(sha256.New, key)
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return h.Sum(nil)
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails (crypto/rand)
+	return b
+}
+
+func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+func decode(s string) ([]byte, error) { return base64.RawURLEncoding.Strict().DecodeString(s) }

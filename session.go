@@ -1,0 +1,292 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/securecookie"
+	"github.com/gorilla/sessions"
+	"golang.org/x/oauth2"
+)
+
+const (
+	secretLen = 32
+
+	// rereadAfter is how old a session read by a request may be before its
+	// token sources read it again: they may outlive the request.
+	rereadAfter = 2 * time.Second
+
+	// maxCookie bounds what we look at of a cookie.
+	maxCookie = 4096
+)
+
+// visit is what Handler puts into a request's context. Nothing is read before
+// somebody asks, so that public pages and assets cost nothing and stay up
+// when the store does not.
+type visit struct {
+	auth  *Auth
+	outer *visit // of an Auth around this one
+	r     *http.Request
+
+	// For NewContext.
+	user   *User
+	source oauth2.TokenSource
+
+	mu   sync.Mutex
+	s    *session // guarded by mu, with what follows
+	err  error
+	read time.Time
+}
+
+type visitKey struct{}
+
+func visitFrom(ctx context.Context) *visit {
+	v, _ := ctx.Value(visitKey{}).(*visit)
+	return v
+}
+
+// visitOf returns the visit of one Auth, which need not be the innermost.
+func (a *Auth) visitOf(ctx context.Context) *visit {
+	for v := visitFrom(ctx); v != nil; v = v.outer {
+		if v.auth == a {
+			return v
+		}
+	}
+	return nil
+}
+
+// session returns the request's session, or nil. It is read once.
+func (v *visit) session(ctx context.Context) (*session, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.read.IsZero() {
+		v.s, v.err = v.auth.load(ctx, v.r)
+		v.read = v.auth.now()
+	}
+	return v.s, v.err
+}
+
+// current is session for a token source: what was read long ago is read again.
+func (v *visit) current(ctx context.Context) (*session, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := v.auth.now()
+	if v.read.IsZero() || now.Sub(v.read) > rereadAfter {
+		v.s, v.err = v.auth.load(ctx, v.r)
+		v.read = now
+	}
+	return v.s, v.err
+}
+
+// renew replaces what has been read by what a refresh made of it.
+func (v *visit) renew(s *session) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.s, v.err, v.read = s, nil, v.auth.now()
+}
+
+// load reads the session that a request's cookie names. An unreadable cookie,
+// or one whose record is gone, is nobody; a failing store is an error.
+func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
+	// A cookie value that has been opened once need not be opened again. The
+	// store stays the judge of whether its session exists.
+	var id string
+	var known *session
+	if a.cfg.Sessions == nil {
+		if id = cookieValue(r, a.sessionCookie(a.isSecure(r))); id == "" || len(id) > maxCookie {
+			return nil, nil
+		}
+		known = a.opened.get(id)
+	}
+	secret, key := known.name()
+	if known == nil {
+		var err error
+		if secret, err = a.readSecret(r); err != nil || secret == nil {
+			return nil, err
+		}
+		key = storeKey("s", secret)
+		if id == "" {
+			id = key
+			known = a.opened.get(id)
+		}
+	}
+	sealed, ok, err := a.get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		a.opened.forget(id)
+		return nil, nil
+	}
+	s := known
+	if s == nil || !sameSeal(s.sealed, sealed) {
+		if s, err = a.openSession(secret, key, sealed); err != nil {
+			return nil, nil // made with a dropped key
+		}
+		a.opened.put(id, s)
+	}
+	if !a.alive(s.record) {
+		return nil, nil
+	}
+	a.touch(ctx, s)
+	return s, nil
+}
+
+// get is one bounded Get. A store in this process needs no bound.
+func (a *Auth) get(ctx context.Context, key string) ([]byte, bool, error) {
+	if _, local := a.store.(*MemoryStore); !local {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+	}
+	value, ok, err := a.store.Get(ctx, key)
+	if err != nil {
+		return nil, false, &storeError{err}
+	}
+	return value, ok, nil
+}
+
+// touch keeps an idle timeout at bay, without holding the request up.
+func (a *Auth) touch(ctx context.Context, s *session) {
+	idle := a.cfg.IdleTimeout
+	if idle == 0 || a.now().Sub(time.Unix(s.record.Seen, 0)) < idle/10 {
+		return
+	}
+	a.background(ctx, "touch."+s.key, storeTimeout, func(ctx context.Context) {
+		a.update(ctx, s, func(r *record) { r.Seen = max(r.Seen, a.now().Unix()) })
+	})
+}
+
+// readSecret returns the 32 bytes in the session cookie, nil if there are
+// none, and an error if a gorilla store of the application's fails.
+func (a *Auth) readSecret(r *http.Request) ([]byte, error) {
+	// New, not Get: gorilla's registry would keep the request's first answer.
+	gs, err := a.sessions.New(r, a.sessionCookie(a.isSecure(r)))
+	if err != nil {
+		var cookie securecookie.Error
+		if errors.As(err, &cookie) && !cookie.IsInternal() || errors.Is(err, fs.ErrNotExist) || errors.Is(err, http.ErrNoCookie) {
+			return nil, nil
+		}
+		return nil, &storeError{err}
+	}
+	secret, _ := gs.Values[secretField].([]byte)
+	if gs.IsNew || len(secret) != secretLen {
+		return nil, nil
+	}
+	return secret, nil
+}
+
+// writeSecret sets the session cookie.
+func (a *Auth) writeSecret(w http.ResponseWriter, r *http.Request, secret []byte) error {
+	// Without the request's cookies, so that a store with ids of its own makes
+	// a new one: an id that was there before the sign-in may be an attacker's.
+	bare := r.Clone(r.Context())
+	bare.Header.Del("Cookie")
+	secure := a.isSecure(r)
+	gs, err := a.sessions.New(bare, a.sessionCookie(secure))
+	if err != nil {
+		return &storeError{err}
+	}
+	gs.Values[secretField] = secret
+	a.setOptions(gs, secure)
+	noStore(w)
+	if err := a.sessions.Save(bare, w, gs); err != nil {
+		return &storeError{err}
+	}
+	return nil
+}
+
+// clearSecret removes the session cookie, and what a gorilla store keeps.
+func (a *Auth) clearSecret(w http.ResponseWriter, r *http.Request) error {
+	secure := a.isSecure(r)
+	gs, err := a.sessions.New(r, a.sessionCookie(secure))
+	if gs == nil {
+		return &storeError{err}
+	}
+	clear(gs.Values)
+	gs.Values[secretField] = []byte{}
+	a.setOptions(gs, secure)
+	gs.Options.MaxAge = -1
+	noStore(w)
+	if err := a.sessions.Save(r, w, gs); err != nil {
+		return &storeError{err}
+	}
+	return nil
+}
+
+func (a *Auth) setOptions(gs *sessions.Session, secure bool) {
+	if gs.Options == nil { // a store may leave it to its caller
+		gs.Options = &sessions.Options{Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode, MaxAge: int(a.cfg.SessionLifetime.Seconds())}
+	}
+	if a.cfg.Sessions == nil {
+		gs.Options.Secure = secure
+	}
+}
+
+// secretField is where a gorilla session holds the 32 bytes.
+const secretField = "signin"
+
+// newCookieStore is the default: 32 bytes in a cookie, sealed by
+// securecookie under each key.
+func newCookieStore(keys keyring, lifetime time.Duration) *sessions.CookieStore {
+	store := &sessions.CookieStore{Options: &sessions.Options{
+		Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
+	}}
+	for _, k := range keys {
+		codec := securecookie.New(derive(k.secret, nil, "cookie mac", 32), derive(k.secret, nil, "cookie", 32))
+		store.Codecs = append(store.Codecs, codec.SetSerializer(secretOnly{}))
+	}
+	store.MaxAge(int(lifetime.Seconds()))
+	return store
+}
+
+// secretOnly serializes a gorilla session as its 32 bytes: gob would make the
+// cookie three times as long.
+type secretOnly struct{}
+
+func (secretOnly) Serialize(src any) ([]byte, error) {
+	values, _ := src.(map[any]any)
+	secret, ok := values[secretField].([]byte)
+	if !ok {
+		return nil, errors.New("signin: not a session of ours")
+	}
+	return secret, nil
+}
+
+func (secretOnly) Deserialize(src []byte, dst any) error {
+	values, ok := dst.(*map[any]any)
+	if !ok {
+		return errors.New("signin: not a session of ours")
+	}
+	*values = map[any]any{secretField: src}
+	return nil
+}
+
+// sessionCookie is the name of the session cookie. The __Host- prefix keeps
+// other hosts of the domain from setting it.
+func (a *Auth) sessionCookie(secure bool) string {
+	if secure {
+		return a.secureCookie
+	}
+	return a.cfg.CookieName
+}
+
+// cookieValue is r.Cookie without its allocations.
+func cookieValue(r *http.Request, name string) string {
+	for _, line := range r.Header["Cookie"] {
+		for line != "" {
+			var pair string
+			pair, line, _ = strings.Cut(line, ";")
+			n, v, ok := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
+			if ok && n == name {
+				return strings.Trim(strings.TrimRight(v, " \t"), `"`)
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,141 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// SignOut ends the session of the browser, here and at the issuer (OpenID
+// Connect RP-Initiated Logout 1.0). It deletes the record first, so that a
+// cookie kept from before opens nothing, then clears the cookie, and sends the
+// browser to the issuer if that has an end_session_endpoint, else to
+// [Config].SignedOutPath. The refresh token is revoked where the issuer offers
+// it, without holding the user up.
+//
+// Serve it on POST. A GET shows a page that asks; a POST from another site is
+// refused. If the store fails, nothing is done and the answer is 503.
+func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
+	here := a.requestPath(r)
+	switch r.Method {
+	case http.MethodPost:
+	case http.MethodGet, http.MethodHead:
+		writePage(w, r, newPage(pageSignOut, here), a.cfg.Page)
+		return
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		writePage(w, r, newPage(pageCallbackMethod, a.site(r).path("/")), a.cfg.Page)
+		return
+	}
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		a.fail(w, r, newPage(pageSignOutRefused, here), "", err)
+		return
+	}
+	s, err := a.endSession(r)
+	if err == nil {
+		err = a.clearSecret(w, r)
+	}
+	if err != nil {
+		a.fail(w, r, a.unavailable(newReturnPath(here), err), "", err)
+		return
+	}
+	if b := a.readBrowser(r); b != nil && b.trips > 0 {
+		b.progressed()
+		a.writeBrowser(w, r, b)
+	}
+	// Back would show the page as it was, no-store or not.
+	w.Header().Set("Clear-Site-Data", `"cache"`)
+	landing := a.site(r)
+	noStore(w)
+	w.Header().Set("Location", a.endSessionURL(r, s, landing))
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// endSession deletes the browser's record and returns what it was.
+func (a *Auth) endSession(r *http.Request) (*session, error) {
+	secret, err := a.readSecret(r)
+	if err != nil || secret == nil {
+		return nil, err
+	}
+	s, err := a.freshSession(r.Context(), secret)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.drop(r.Context(), storeKey("s", secret)); err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return nil, nil
+	}
+	a.event(r.Context(), slog.LevelInfo, "signed out", "", slog.Any("user", s.user))
+	if meta, err := a.issuer.metadata(r.Context()); err == nil {
+		a.revokeLater(r.Context(), meta, s.record.Refresh)
+	}
+	return s, nil
+}
+
+// drop is one bounded Delete.
+func (a *Auth) drop(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	if err := a.store.Delete(ctx, key); err != nil {
+		return &storeError{err}
+	}
+	return nil
+}
+
+// endSessionURL is the issuer's logout page, or ours if it has none or cannot
+// be asked: here the user is signed out already.
+func (a *Auth) endSessionURL(r *http.Request, s *session, home site) string {
+	landing := home.path(a.cfg.SignedOutPath)
+	meta, err := a.issuer.metadata(r.Context())
+	if err != nil || meta.EndSessionEndpoint == "" || s == nil {
+		return newReturnPath(landing).String()
+	}
+	u, err := url.Parse(meta.EndSessionEndpoint)
+	if err != nil {
+		return newReturnPath(landing).String()
+	}
+	q := u.Query()
+	q.Set("client_id", a.cfg.ClientID)
+	q.Set("post_logout_redirect_uri", home.url(a.cfg.SignedOutPath))
+	// An ID token with many groups does not fit into a URL; client_id and the
+	// hint then say who.
+	if len(s.record.IDToken) <= 4096 {
+		q.Set("id_token_hint", s.record.IDToken)
+	}
+	if hint := s.user.loginHint(); hint != "" {
+		q.Set("logout_hint", hint)
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// revokeLater gives a refresh token back (RFC 7009), without anyone waiting.
+func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) {
+	if meta.RevocationEndpoint == "" || refresh == "" {
+		return
+	}
+	a.background(ctx, "revoke."+storeKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
+		form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
+		resp, _, _, err := a.postForm(ctx, meta, meta.RevocationEndpoint, form)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = errors.New("revocation endpoint answered with " + resp.Status)
+		}
+		if err != nil {
+			a.log.LogAttrs(ctx, slog.LevelWarn, "revocation failed", slog.Any("err", err))
+		}
+	})
+}
+
+// background runs a chore that nobody waits for but Close. A chore of the
+// same name that is under way is not begun again.
+func (a *Auth) background(ctx context.Context, name string, limit time.Duration, fn func(context.Context)) {
+	a.chores.start(ctx, name, limit, func(ctx context.Context) (struct{}, error) {
+		fn(ctx)
+		return struct{}{}, nil
+	})
+}

@@ -1,0 +1,368 @@
+package signin
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed454743b5/signin/signintest"
+)
+
+// clockedStore is a MemoryStore whose clock a test moves.
+type clockedStore struct {
+	*MemoryStore
+	offset *atomic.Int64
+}
+
+func newClockedStore() clockedStore {
+	s := clockedStore{NewMemoryStore(), new(atomic.Int64)}
+	start := time.Now()
+	s.now = func() time.Time { return start.Add(time.Duration(s.offset.Load())) }
+	return s
+}
+
+func (s clockedStore) Advance(d time.Duration) { s.offset.Add(int64(d)) }
+
+func TestMemoryStore(t *testing.T) {
+	t.Run("Clocked", func(t *testing.T) {
+		signintest.TestStore(t, func(t *testing.T) signintest.Store { return newClockedStore() })
+	})
+	t.Run("RealTime", func(t *testing.T) {
+		signintest.TestStore(t, func(t *testing.T) signintest.Store { return NewMemoryStore() })
+	})
+}
+
+// TestMemoryStoreSynctest sees that the store follows the clock of a bubble,
+// and leaves no goroutine in it: a bubble does not end before its goroutines.
+func TestMemoryStoreSynctest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewMemoryStore()
+		mustSwap(t, s, "key", nil, []byte("value"), time.Hour)
+		time.Sleep(time.Hour - 1)
+		if _, ok, _ := s.Get(t.Context(), "key"); !ok {
+			t.Error("the value is gone before its hour is over")
+		}
+		time.Sleep(1)
+		if _, ok, _ := s.Get(t.Context(), "key"); ok {
+			t.Error("the value is still there after its hour")
+		}
+	})
+}
+
+func TestMemoryStoreForgetsWhatExpired(t *testing.T) {
+	s := newClockedStore()
+	for i := range 5000 {
+		mustSwap(t, s, "short."+strconv.Itoa(i), nil, make([]byte, 100), time.Second)
+	}
+	for i := range 500 {
+		mustSwap(t, s, "long."+strconv.Itoa(i), nil, make([]byte, 100), 24*time.Hour)
+	}
+	s.Advance(sweepEvery)
+	// Writes sweep; a few hundred touch every shard.
+	for i := range 500 {
+		mustSwap(t, s, "other."+strconv.Itoa(i), nil, []byte("x"), time.Hour)
+	}
+	if n := s.entries(); n != 1000 {
+		t.Errorf("the store holds %d entries; want the 1000 that live", n)
+	}
+	for i := range 500 {
+		if _, ok, _ := s.Get(t.Context(), "long."+strconv.Itoa(i)); !ok {
+			t.Fatalf("long.%d is gone", i)
+		}
+	}
+	s.checkSize(t)
+}
+
+// TestMemoryStoreSize has the count of bytes survive every way a value comes
+// and goes: drift would empty the store or let it grow without bound.
+func TestMemoryStoreSize(t *testing.T) {
+	s := newClockedStore()
+	ctx := t.Context()
+	value := func(n int) []byte { return make([]byte, n, n+n/8) }
+	for round := range 200 {
+		key := strconv.Itoa(round % 7)
+		switch round % 6 {
+		case 0:
+			_, _, _ = s.Swap(ctx, key, nil, value(round), time.Minute)
+		case 1:
+			v, _, _ := s.Get(ctx, key)
+			_, _, _ = s.Swap(ctx, key, v, value(2*round), time.Minute)
+		case 2:
+			_, _, _ = s.Swap(ctx, key, []byte("wrong"), value(round), time.Minute)
+		case 3:
+			v, _, _ := s.Get(ctx, key)
+			_, _, _ = s.Swap(ctx, key, v, nil, 0)
+		case 4:
+			_ = s.Delete(ctx, key)
+		case 5:
+			s.Advance(20 * time.Second)
+			_, _, _ = s.Swap(ctx, key, nil, nil, 0)
+		}
+		s.checkSize(t)
+	}
+	for i := range 7 {
+		_ = s.Delete(ctx, strconv.Itoa(i))
+	}
+	if n := s.size.Load(); n != 0 {
+		t.Errorf("an empty store counts %d bytes", n)
+	}
+}
+
+func TestMemoryStoreEvicts(t *testing.T) {
+	const valueSize = 4000
+	s := newClockedStore()
+	s.MaxBytes = 1000 * (valueSize + 200)
+	ctx := t.Context()
+
+	// 500 sessions expire in an hour, 400 are idle, 50 are in use.
+	for i := range 500 {
+		mustSwap(t, s, "brief."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
+	}
+	for i := range 400 {
+		mustSwap(t, s, "idle."+strconv.Itoa(i), nil, make([]byte, valueSize), 24*time.Hour)
+	}
+	for i := range 50 {
+		mustSwap(t, s, "used."+strconv.Itoa(i), nil, make([]byte, valueSize), 24*time.Hour)
+	}
+	count := func(kind string, n int) (found int) {
+		for i := range n {
+			if _, ok, _ := s.Get(ctx, kind+strconv.Itoa(i)); ok {
+				found++
+			}
+		}
+		return found
+	}
+
+	s.Advance(2 * time.Hour)
+	count("used.", 50)
+	for i := range 400 {
+		mustSwap(t, s, "new."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
+	}
+	if used, fresh := count("used.", 50), count("new.", 400); used != 50 || fresh != 400 {
+		t.Errorf("%d of 50 in use and %d of 400 new are there; want all", used, fresh)
+	}
+	held := s.entries()
+	if idle := held - 450; idle < 350 {
+		t.Errorf("%d of 400 idle entries are there; want nearly all, as what expired makes room", idle)
+	}
+
+	// Now only the idle can make room.
+	for i := range 400 {
+		mustSwap(t, s, "newer."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
+	}
+	if used, fresh, newer := count("used.", 50), count("new.", 400), count("newer.", 400); used != 50 || fresh != 400 || newer != 400 {
+		t.Errorf("%d of 50 in use, %d of 400 new, %d of 400 newer are there; want all", used, fresh, newer)
+	}
+	if n := s.size.Load(); n > s.MaxBytes {
+		t.Errorf("the store holds %d bytes; want at most %d", n, s.MaxBytes)
+	}
+	s.checkSize(t)
+
+	// Everything was used just now. A claim that gave way could be claimed a
+	// second time, so a new key is refused, with an error: nobody is told that
+	// they are signed out.
+	var refused error
+	for i := 0; refused == nil && i < 1000; i++ {
+		_, _, refused = s.Swap(ctx, "late."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
+	}
+	if !errors.Is(refused, errFull) {
+		t.Errorf("a store full of what is in use answers %v; want errFull", refused)
+	}
+	if used, fresh, newer := count("used.", 50), count("new.", 400), count("newer.", 400); used != 50 || fresh != 400 || newer != 400 {
+		t.Errorf("%d of 50 in use, %d of 400 new, %d of 400 newer are there; want all", used, fresh, newer)
+	}
+	// What is there can still be let go, and later there is room again.
+	if _, swapped, err := s.Swap(ctx, "used.0", make([]byte, valueSize), nil, 0); !swapped || err != nil {
+		t.Errorf("removing from a full store = %t, %v; want true, nil", swapped, err)
+	}
+	s.Advance(2 * inUse)
+	mustSwap(t, s, "later", nil, make([]byte, valueSize), time.Hour)
+	s.checkSize(t)
+}
+
+func TestMemoryStoreRefusesTheOversized(t *testing.T) {
+	s := NewMemoryStore()
+	s.MaxBytes = 10_000
+	mustSwap(t, s, "small", nil, make([]byte, 100), time.Hour)
+	if _, _, err := s.Swap(t.Context(), "big", nil, make([]byte, 20_000), time.Hour); err == nil {
+		t.Error("a value of twice MaxBytes is kept")
+	}
+	if _, ok, _ := s.Get(t.Context(), "small"); !ok {
+		t.Error("a value too large for the store has evicted another")
+	}
+	s.checkSize(t)
+}
+
+// TestMemoryStoreEvictsUnderLoad fills a small store from many goroutines: for
+// the race detector, and to see the bound kept.
+func TestMemoryStoreEvictsUnderLoad(t *testing.T) {
+	s := newClockedStore()
+	s.MaxBytes = 1 << 20
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 2000 {
+				key := fmt.Sprintf("%d.%d", g, i)
+				if _, _, err := s.Swap(context.Background(), key, nil, make([]byte, 1000), time.Hour); err != nil && !errors.Is(err, errFull) {
+					t.Errorf("Swap: %v", err)
+				}
+				_, _, _ = s.Get(context.Background(), key)
+				if i%50 == 0 {
+					s.Advance(inUse)
+				}
+				if i%3 == 0 {
+					_ = s.Delete(context.Background(), key)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := s.size.Load(); n > s.MaxBytes {
+		t.Errorf("the store holds %d bytes; want at most %d", n, s.MaxBytes)
+	}
+	s.checkSize(t)
+}
+
+// TestMemoryStoreOverhead weighs a session's keep: what the store adds to key
+// and value, and that it knows it.
+func TestMemoryStoreOverhead(t *testing.T) {
+	const n, valueSize = 50_000, 64
+	keys, values := benchKeys(n), make([][]byte, n)
+	for i := range values {
+		values[i] = make([]byte, valueSize)
+	}
+	s := NewMemoryStore()
+	before := heapInUse()
+	for i, key := range keys {
+		mustSwap(t, s, key, nil, values[i], time.Hour)
+	}
+	perEntry := (heapInUse() - before) / n
+	if perEntry > entryOverhead {
+		t.Errorf("an entry costs %d bytes beside its key and value; MaxBytes reckons with %d", perEntry, entryOverhead)
+	}
+	runtime.KeepAlive(keys)
+	runtime.KeepAlive(values)
+	runtime.KeepAlive(s)
+}
+
+func TestMemoryStoreGetAllocates(t *testing.T) {
+	s := NewMemoryStore()
+	mustSwap(t, s, "key", nil, []byte("value"), time.Hour)
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(100, func() { _, _, _ = s.Get(ctx, "key") }); n != 0 {
+		t.Errorf("Get allocates %v times; want none", n)
+	}
+}
+
+// entries counts what is held, expired or not.
+func (m *MemoryStore) entries() (n int) {
+	for i := range m.shards {
+		m.shards[i].mu.Lock()
+		n += len(m.shards[i].entries)
+		m.shards[i].mu.Unlock()
+	}
+	return n
+}
+
+// checkSize counts the bytes held anew.
+func (m *MemoryStore) checkSize(t *testing.T) {
+	t.Helper()
+	var n int64
+	for i := range m.shards {
+		m.shards[i].mu.Lock()
+		for key, e := range m.shards[i].entries {
+			n += entrySize(key, e.value)
+		}
+		m.shards[i].mu.Unlock()
+	}
+	if got := m.size.Load(); got != n {
+		t.Fatalf("the store counts %d bytes and holds %d", got, n)
+	}
+}
+
+func mustSwap(tb testing.TB, s Store, key string, old, new []byte, ttl time.Duration) {
+	tb.Helper()
+	if found, swapped, err := s.Swap(tb.Context(), key, old, new, ttl); err != nil || !swapped {
+		tb.Fatalf("Swap %s = %q, %t, %v; want it to swap", key, found, swapped, err)
+	}
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func benchKeys(n int) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = rand.Text() + rand.Text()[:17] // as long as 32 bytes in base64
+	}
+	return keys
+}
+
+func BenchmarkMemoryStoreGet(b *testing.B) {
+	for _, n := range []int{1, 10_000, 100_000} {
+		s := NewMemoryStore()
+		keys := benchKeys(n)
+		for _, key := range keys {
+			mustSwap(b, s, key, nil, make([]byte, 64), time.Hour)
+		}
+		ctx := context.Background()
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if _, ok, _ := s.Get(ctx, keys[i]); !ok {
+					b.Fatal("absent")
+				}
+				if i++; i == n {
+					i = 0
+				}
+			}
+		})
+		b.Run(strconv.Itoa(n)+"/parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			var next atomic.Int64
+			b.RunParallel(func(pb *testing.PB) {
+				i := int(next.Add(7919)) % n
+				for pb.Next() {
+					if _, ok, _ := s.Get(ctx, keys[i]); !ok {
+						b.Error("absent")
+						return
+					}
+					if i++; i == n {
+						i = 0
+					}
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkMemoryStoreSwap(b *testing.B) {
+	s := NewMemoryStore()
+	keys := benchKeys(10_000)
+	value := make([]byte, 4000)
+	for _, key := range keys {
+		mustSwap(b, s, key, nil, value, time.Hour)
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if _, swapped, err := s.Swap(context.Background(), keys[i%len(keys)], value, value, time.Hour); !swapped || err != nil {
+			b.Fatal(swapped, err)
+		}
+		i++
+	}
+}

@@ -1,0 +1,234 @@
+package signin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/oauth2"
+)
+
+const (
+	// tokenTimeout bounds one token request.
+	tokenTimeout = 15 * time.Second
+
+	// maxAnswer bounds what is read of any answer of the issuer's.
+	maxAnswer = 1 << 20
+)
+
+// tokenAnswer is a successful answer of the token endpoint (RFC 6749, 5.1).
+type tokenAnswer struct {
+	AccessToken  string  `json:"access_token"`
+	TokenType    string  `json:"token_type"`
+	RefreshToken string  `json:"refresh_token"`
+	IDToken      string  `json:"id_token"`
+	Scope        *string `json:"scope"` // nil: as asked
+	ExpiresIn    seconds `json:"expires_in"`
+	RefreshIn    seconds `json:"refresh_in"` // Entra: renew from then on
+	ClientInfo   string  `json:"client_info"`
+
+	received time.Time
+}
+
+// seconds is a lifetime. Some issuers send it as a string; zero is not the
+// same as absent.
+type seconds struct {
+	time.Duration
+	present bool
+}
+
+func (s *seconds) UnmarshalJSON(b []byte) error {
+	text := strings.Trim(string(b), `"`)
+	if text == "null" || text == "" {
+		return nil
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return errors.New("lifetime is not a number")
+	}
+	// A century is as good as for ever, and does not overflow.
+	n = max(0, min(n, 100*365*24*3600))
+	*s = seconds{time.Duration(n) * time.Second, true}
+	return nil
+}
+
+// requestToken sends one token request and, with one exception, never a
+// second: a code or a single-use refresh token that meets an error may have
+// been spent. The exception is a client that was refused before the issuer
+// looked at the grant and has another credential by now; and even then a code
+// is not sent again, for some issuers take that for theft.
+func (a *Auth) requestToken(ctx context.Context, meta *metadata, form url.Values) (*tokenAnswer, error) {
+	answer, err := a.requestTokenOnce(ctx, meta, form)
+	refused, _ := errors.AsType[*tokenError](err)
+	if refused == nil || refused.ErrorCode != "invalid_client" || !reloadCredential(a.cfg.Credential) || form.Get("grant_type") == "authorization_code" {
+		return answer, err
+	}
+	return a.requestTokenOnce(ctx, meta, form)
+}
+
+func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Values) (*tokenAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+	defer cancel()
+	resp, body, sent, err := a.postForm(ctx, meta, meta.TokenEndpoint, form)
+	if err != nil {
+		return nil, err
+	}
+	answer := &tokenAnswer{received: a.now()}
+	var fault struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+		Suberror    string `json:"suberror"` // Entra: why
+		Claims      string `json:"claims"`   // Entra: what would satisfy it
+	}
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	isJSON := mediaType == "application/json" && json.Unmarshal(body, &fault) == nil
+	if resp.StatusCode != http.StatusOK || fault.Code != "" {
+		return nil, &tokenError{
+			RetrieveError: &oauth2.RetrieveError{
+				Response: &http.Response{Status: resp.Status, StatusCode: resp.StatusCode, Header: resp.Header, Body: http.NoBody},
+				// Without a code oauth2 would print the body, so there is none.
+				ErrorCode:        clean(fault.Code, sent, 100),
+				ErrorDescription: clean(fault.Description, sent, 300),
+			},
+			suberror:   fault.Suberror,
+			claims:     fault.Claims,
+			retryAfter: retryAfter(resp.Header, a.now()),
+		}
+	}
+	if !isJSON {
+		return nil, fmt.Errorf("token endpoint answered with %q, not JSON", mediaType)
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return nil, errors.New("token endpoint answered with JSON of an unexpected shape")
+	}
+	switch {
+	case answer.AccessToken == "":
+		return nil, errors.New("token endpoint answered without an access token")
+	case answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer"):
+		return nil, errors.New("token endpoint answered with a token that is not a bearer token")
+	}
+	return answer, nil
+}
+
+// postForm posts form to an endpoint of the issuer, with the client's proof.
+// sent is what must not be logged should the answer echo it.
+func (a *Auth) postForm(ctx context.Context, meta *metadata, endpoint string, form url.Values) (resp *http.Response, body []byte, sent []string, err error) {
+	header := http.Header{
+		"Content-Type": {"application/x-www-form-urlencoded"},
+		"Accept":       {"application/json"},
+	}
+	in := clientAuth{
+		ClientID: a.cfg.ClientID, Issuer: meta.Issuer, Endpoint: meta.TokenEndpoint,
+		Methods: meta.TokenAuthMethods, SigningAlgs: meta.TokenAuthAlgs, Now: a.now,
+	}
+	if err := authenticate(ctx, a.cfg.Credential, in, form, header); err != nil {
+		return nil, nil, nil, fmt.Errorf("authenticating the client: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	req.Header = header
+	// net/http repeats a POST on a connection that broke only if the body can
+	// be had again and the request is marked idempotent. Ours must not be.
+	req.GetBody = nil
+	resp, err = a.issuer.client.Do(req)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("token request: %w", withoutURL(err))
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("reading the issuer's answer: %w", err)
+	}
+	if len(body) > maxAnswer {
+		return nil, nil, nil, errors.New("the issuer's answer is over 1 MiB")
+	}
+	for _, values := range form {
+		sent = append(sent, values...)
+	}
+	if _, secret, ok := req.BasicAuth(); ok {
+		plain, _ := url.QueryUnescape(secret)
+		sent = append(sent, secret, plain)
+	}
+	return resp, body, sent, nil
+}
+
+// tokenError is an error answer of the token endpoint (RFC 6749, 5.2), with
+// what Entra adds to it. An [*oauth2.RetrieveError] can be had from it.
+type tokenError struct {
+	*oauth2.RetrieveError
+	suberror   string
+	claims     string
+	retryAfter time.Time
+}
+
+func (e *tokenError) Error() string {
+	if e.ErrorCode == "" {
+		return "token endpoint answered with status " + strconv.Itoa(e.status())
+	}
+	return strings.TrimSuffix("token endpoint answered with "+e.ErrorCode+": "+e.ErrorDescription, ": ")
+}
+
+func (e *tokenError) Unwrap() error { return e.RetrieveError }
+func (e *tokenError) status() int   { return e.Response.StatusCode }
+
+// retryAfter is when the issuer wants to be asked again, at most five minutes
+// from now (RFC 9110, 10.2.3).
+func retryAfter(h http.Header, now time.Time) time.Time {
+	v := h.Get("Retry-After")
+	var t time.Time
+	if n, err := strconv.Atoi(v); err == nil && n > 0 {
+		t = now.Add(time.Duration(min(n, 3600)) * time.Second)
+	} else if date, err := http.ParseTime(v); err == nil {
+		t = date
+	}
+	if latest := now.Add(5 * time.Minute); t.After(latest) {
+		return latest
+	}
+	return t
+}
+
+// clean bounds a text of the issuer's and removes from it what we sent: an
+// issuer that echoes a code or a refresh token must not get it into our log.
+func clean(text string, sent []string, limit int) string {
+	for _, v := range sent {
+		if len(v) >= 8 {
+			text = strings.ReplaceAll(text, v, "[removed]")
+		}
+	}
+	return printable(text, limit)
+}
+
+// printable bounds a text from outside and drops what could forge a line.
+func printable(text string, limit int) string {
+	var b strings.Builder
+	for _, r := range text {
+		if limit--; limit < 0 {
+			b.WriteString("...")
+			break
+		}
+		if unicode.IsControl(r) || !unicode.IsPrint(r) {
+			r = ' '
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// withoutURL drops the URL that net/http puts before a cause.
+func withoutURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}

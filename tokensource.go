@@ -1,0 +1,145 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// TokenSource returns a source of access tokens that were granted all of
+// scopes, for the user signed in to the request of ctx. Without scopes it is
+// the token of the sign-in. It is never nil, may be used concurrently, and
+// may outlive the request.
+//
+// Token returns a held token without I/O as long as that is not about to
+// expire. Otherwise it is refreshed, once however many ask, on however many
+// replicas. When only the user can help, Token fails with an
+// [*InteractionRequiredError]; any other error is temporary or a mistake in
+// the configuration. A temporary failure is not reported while a held token
+// is still valid.
+func TokenSource(ctx context.Context, scopes ...string) oauth2.TokenSource {
+	return TokenRequest{Scopes: scopes}.Source(ctx)
+}
+
+// TokenRequest is what [TokenSource] is asked for, where scopes do not say it
+// all. The zero value asks for the token of the sign-in.
+type TokenRequest struct {
+	// Scopes the token must have been granted.
+	Scopes []string
+
+	// Resource is the API the token is for (RFC 8707). Empty leaves it to the
+	// scopes.
+	Resource string
+
+	// Claims is a claims request that a held token does not satisfy, as an
+	// API's claims challenge carries it. JSON.
+	Claims string
+
+	// Params are further parameters of the token request, such as audience.
+	// They are no part of what a held token is found by.
+	Params url.Values
+
+	// Refresh asks for a new token though one is held.
+	Refresh bool
+
+	// reject is an access token known to be refused by its API.
+	reject string
+}
+
+// Source returns a source for the user signed in to the request of ctx, as
+// [TokenSource] does.
+func (req TokenRequest) Source(ctx context.Context) oauth2.TokenSource {
+	v := visitFrom(ctx)
+	switch {
+	case v == nil:
+		return failing{errOutside}
+	case v.source != nil:
+		return v.source
+	}
+	return &tokenSource{ctx: ctx, v: v, req: req}
+}
+
+var errOutside = errors.New("signin: token source: the context is not of a request below Handler")
+
+type tokenSource struct {
+	ctx context.Context // of the request; oauth2.TokenSource has no other way to pass it
+	v   *visit
+	req TokenRequest
+}
+
+// Token implements [oauth2.TokenSource].
+func (ts *tokenSource) Token() (*oauth2.Token, error) {
+	t, err := ts.v.auth.acquire(ts.ctx, ts.v, ts.req)
+	if err != nil {
+		return nil, err
+	}
+	return t.token(), nil
+}
+
+// acquire returns a token that serves req: the held one, or a new one.
+func (a *Auth) acquire(ctx context.Context, v *visit, req TokenRequest) (*held, error) {
+	// The source may outlive its request: a WebSocket's handler does.
+	ctx = context.WithoutCancel(ctx)
+	s, err := v.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
+	}
+	now := a.now()
+	t := s.record.find(&req)
+	if req.Refresh && t != nil {
+		req.reject = t.Access
+	}
+	usable := t != nil && t.valid(now) && t.Access != req.reject && req.Claims == ""
+	if usable && t.fresh(now, a.cfg.ExpiryMargin) {
+		if t.due(now) && !a.backoff.waiting(s.key, now) {
+			a.background(ctx, "renew."+s.key, refreshLimit, func(ctx context.Context) {
+				a.refresh(ctx, s, req, t.Access)
+			})
+		}
+		return t, nil
+	}
+	if usable && a.backoff.waiting(s.key, now) {
+		return t, nil
+	}
+	renewed, err := a.refresh(ctx, s, req, "")
+	if err != nil {
+		if usable && t.valid(a.now()) {
+			return t, nil // what is held still serves
+		}
+		return nil, err
+	}
+	v.renew(renewed.session)
+	return renewed.token, nil
+}
+
+// TokenInfo describes a held token without containing it.
+type TokenInfo struct {
+	Scopes   []string  // granted, those of OpenID Connect aside
+	Resource string    // empty: the default one
+	Expiry   time.Time // zero: the issuer did not say
+}
+
+// HeldTokens describes the access tokens held for the user signed in to the
+// request of ctx, oldest first. It is empty if nobody is signed in. The error
+// reports a store that fails.
+func HeldTokens(ctx context.Context) ([]TokenInfo, error) {
+	v := visitFrom(ctx)
+	if v == nil || v.source != nil {
+		return nil, nil
+	}
+	s, err := v.session(ctx)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	var infos []TokenInfo
+	for _, t := range s.record.Tokens {
+		infos = append(infos, TokenInfo{append([]string(nil), t.Scopes...), t.Resource, t.token().Expiry})
+	}
+	return infos, nil
+}

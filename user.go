@@ -1,0 +1,130 @@
+package signin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// User is who signed in, as the issuer said at that moment. The pair of Issuer
+// and Subject is the only identity: names and e-mail addresses change hands.
+// A User is not modified once handed out; it may be used concurrently.
+type User struct {
+	Issuer  string // iss
+	Subject string // sub: unique at Issuer, never reassigned
+
+	Tenant   string // tid: the Entra tenant signed in to; else empty
+	ObjectID string // oid: the user's object in that tenant; else empty
+
+	// HomeAccount is uid.utid of Entra's client_info: the account in the
+	// tenant that owns it. It is the same wherever the user is a guest. Empty
+	// for other issuers.
+	HomeAccount string
+
+	// AuthTime is when the user last proved who they are (auth_time), and ACR
+	// how (acr). Zero if the issuer did not say.
+	AuthTime time.Time
+	ACR      string
+
+	sid       string
+	claims    json.RawMessage
+	nameClaim string
+}
+
+func newUser(t idClaims, raw, homeAccount, nameClaim string) *User {
+	u := &User{
+		Issuer: t.Issuer, Subject: t.Subject, Tenant: t.Tenant, ObjectID: t.ObjectID,
+		HomeAccount: homeAccount, ACR: t.ACR, sid: t.SessionID,
+		claims: claimsOf(raw), nameClaim: nameClaim,
+	}
+	if t.AuthTime != nil {
+		u.AuthTime = t.AuthTime.Time
+	}
+	return u
+}
+
+// Name returns a name to greet the user with: the claim that
+// [Config].NameClaim names, or the first there is of preferred_username,
+// name, email and sub. Users may be able to choose it: never decide by it.
+func (u *User) Name() string {
+	var claims map[string]any
+	if u.Claims(&claims) != nil {
+		return u.Subject
+	}
+	for _, c := range []string{u.nameClaim, "preferred_username", "name", "email"} {
+		if s, ok := claims[c].(string); ok && c != "" && s != "" {
+			return s
+		}
+	}
+	return u.Subject
+}
+
+// Claims decodes the claims of the user's ID token into v, as
+// [json.Unmarshal] does.
+func (u *User) Claims(v any) error {
+	if len(u.claims) == 0 {
+		return errors.New("signin: user has no claims")
+	}
+	return json.Unmarshal(u.claims, v)
+}
+
+// Guest reports whether the user's home is another Entra tenant than the one
+// signed in to. It is false for issuers that do not tell.
+func (u *User) Guest() bool {
+	_, home, ok := strings.Cut(u.HomeAccount, ".")
+	return ok && u.Tenant != "" && home != u.Tenant
+}
+
+// LogValue keeps claims, which are personal data, out of logs.
+func (u *User) LogValue() slog.Value {
+	if u == nil {
+		return slog.StringValue("nobody")
+	}
+	return slog.GroupValue(slog.String("iss", u.Issuer), slog.String("sub", u.Subject))
+}
+
+// UserFromContext returns who is signed in. It is nil if nobody is, and also
+// if the store fails, which [LookupUser] tells apart: below [Auth.RequireUser]
+// neither happens. The record is read at the first call of a request.
+func UserFromContext(ctx context.Context) *User {
+	u, _ := LookupUser(ctx)
+	return u
+}
+
+// LookupUser returns who is signed in, and nil without an error if nobody is.
+// The error reports a store that fails: who is signed in is not known then,
+// and the page should say 503, not "signed out".
+func LookupUser(ctx context.Context) (*User, error) {
+	v := visitFrom(ctx)
+	if v == nil {
+		return nil, nil
+	}
+	if v.source != nil {
+		return v.user, nil
+	}
+	s, err := v.session(ctx)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	return s.user, nil
+}
+
+// NewContext returns a context in which user is signed in and every
+// [TokenSource] is source, for tests of handlers. Nil values stand for
+// nobody and for a source that asks for a sign-in.
+func NewContext(ctx context.Context, user *User, source oauth2.TokenSource) context.Context {
+	if source == nil {
+		source = failing{&InteractionRequiredError{Reason: ReasonSignIn}}
+	}
+	return context.WithValue(ctx, visitKey{}, &visit{user: user, source: source})
+}
+
+// failing is a token source that has nothing.
+type failing struct{ err error }
+
+func (f failing) Token() (*oauth2.Token, error) { return nil, f.err }
