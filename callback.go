@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"io"
-	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
@@ -66,7 +65,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	if errors.Is(err, errStale) {
 		b.tripped(tx.Need, a.now())
 		a.writeBrowser(w, r, b)
-		a.event(r.Context(), slog.LevelInfo, "callback stale", tx.id())
+		a.event(r.Context(), Event{Name: eventStale, Reference: tx.id()})
 		redirectWithin(w, newReturnPath(tx.Return))
 		return
 	}

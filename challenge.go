@@ -200,7 +200,7 @@ func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *Interacti
 		return
 	}
 	a.writeBrowser(w, r, b)
-	a.event(r.Context(), slog.LevelInfo, "challenge", tx.id(), slog.String("reason", string(need.Reason)), slog.Any("scopes", need.Scopes))
+	a.event(r.Context(), Event{Name: eventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther)
 }

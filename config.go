@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -128,6 +129,11 @@ type Config struct {
 	// Logger receives one line for each event, never a token, a code, a
 	// cookie, a secret or a claim. Nil means slog.Default().
 	Logger *slog.Logger
+
+	// Observe, if set, is called for each line logged, with the same facts,
+	// for metrics and traces. It runs on the request's goroutine, or that of a
+	// refresh, and must be quick and safe for concurrent use.
+	Observe func(ctx context.Context, e Event)
 
 	// Page, if set, writes the error, sign-out and explanation pages in place
 	// of ours. It must escape what it prints.

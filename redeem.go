@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -64,7 +64,7 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 // they find a claim whose owner is gone and start anew.
 func (a *Auth) endClaim(ctx context.Context, claim *lease, outcome []byte) {
 	if err := claim.end(ctx, outcome); err != nil {
-		a.log.LogAttrs(ctx, slog.LevelWarn, "claim not settled", slog.Any("err", err))
+		a.event(ctx, Event{Name: eventStoreFailing, Err: fmt.Errorf("claim not settled: %w", err)})
 	}
 }
 
@@ -131,7 +131,7 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 	if err != nil {
 		return nil, err
 	}
-	a.event(ctx, slog.LevelInfo, "signed in", tx.id(), slog.Any("user", s.user), slog.Duration("took", a.now().Sub(start)))
+	a.event(ctx, Event{Name: eventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(start)})
 	return &redeemed{secret: s.secret, refused: tx.Interactive && !token.covers(tx.Scopes)}, nil
 }
 

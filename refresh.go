@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -112,7 +112,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 	if answer.IDToken != "" {
 		if err := a.checkRefreshed(ctx, meta, s, answer); err != nil {
 			a.store.Delete(ctx, s.key)
-			a.log.LogAttrs(ctx, slog.LevelWarn, "session ended: refreshed id token", slog.Any("user", s.user), slog.Any("err", err))
+			a.event(ctx, Event{Name: eventSessionEnded, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
 			a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, s.record.Refresh))
 			return nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
 		}
@@ -128,7 +128,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 	token.Default = req.Resource == "" && (old != nil && old.Default || len(req.Scopes) == 0 || token.covers(unreserved(a.cfg.Scopes)) && len(unreserved(a.cfg.Scopes)) > 0)
 	change := func(r *record) { r.add(token, answer.RefreshToken) }
 	a.backoff.clear(s.key)
-	a.event(ctx, slog.LevelInfo, "refreshed", "", slog.Any("user", s.user), slog.Any("scopes", req.Scopes), slog.Duration("took", a.now().Sub(start)))
+	a.event(ctx, Event{Name: eventRefreshed, User: s.user, Scopes: req.Scopes, Duration: a.now().Sub(start)})
 
 	saving, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
@@ -158,11 +158,11 @@ func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(
 	next := *s
 	next.record = s.record.clone()
 	change(next.record)
-	a.log.LogAttrs(ctx, slog.LevelWarn, "store failing: refreshed tokens kept in hand", slog.Any("user", s.user))
+	a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
 	a.background(ctx, "save."+l.key, saveLimit, func(ctx context.Context) {
 		_, err := a.update(ctx, s, change)
 		if err != nil && !errors.Is(err, errSessionEnded) {
-			a.log.LogAttrs(ctx, slog.LevelError, "refreshed tokens lost", slog.Any("user", s.user), slog.Any("err", err))
+			a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
 		}
 		l.end(ctx, nil)
 	})
@@ -246,7 +246,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 			until = answer.retryAfter
 		}
 		a.backoff.set(s.key, until)
-		a.event(ctx, slog.LevelWarn, "refresh failed", "", slog.Any("user", s.user), slog.Any("err", err))
+		a.event(ctx, Event{Name: eventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 		return &temporaryError{err}
 	}
 	if reason == ReasonRefused {
@@ -255,7 +255,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 			return errRotated
 		}
 	}
-	a.event(ctx, slog.LevelInfo, "refresh refused", "", slog.Any("user", s.user), slog.String("reason", string(reason)), slog.Any("err", err))
+	a.event(ctx, Event{Name: eventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
 	dead, asked := refusalKeys(s.record.Refresh, req)
 	f := refusal{Key: asked, Reason: reason, Claims: answer.claims, Time: a.now().Unix()}
 	if reason == ReasonRefused {
@@ -264,7 +264,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 	ctx, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
 	if _, saveErr := a.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
-		a.log.LogAttrs(ctx, slog.LevelWarn, "refusal not remembered", slog.Any("err", saveErr))
+		a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
 	}
 	return &InteractionRequiredError{Reason: reason, Scopes: req.Scopes, Resource: req.Resource, Claims: cmp.Or(answer.claims, req.Claims), Cause: err}
 }

@@ -20,20 +20,33 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, p Page, id string, e
 		id = newReference()
 	}
 	p.Reference = id
-	level := slog.LevelWarn
-	if p.Status >= 500 {
-		level = slog.LevelError
-	}
-	a.event(r.Context(), level, "rejected", id, slog.String("page", p.Kind), slog.String("cause", printable(err.Error(), 500)))
+	a.event(r.Context(), Event{Name: eventRejected, Reference: id, Page: p.Kind, Status: p.Status, Err: err})
 	writePage(w, r, p, a.cfg.Page)
 }
 
-// event logs one thing that happened, with a name that does not change.
-func (a *Auth) event(ctx context.Context, level slog.Level, name, id string, attrs ...slog.Attr) {
-	if id != "" {
-		attrs = append([]slog.Attr{slog.String("ref", id)}, attrs...)
+// event logs one thing that happened, under a name that does not change, and
+// tells Config.Observe.
+func (a *Auth) event(ctx context.Context, e Event) {
+	attrs := make([]slog.Attr, 0, 8)
+	add := func(set bool, attr slog.Attr) {
+		if set {
+			attrs = append(attrs, attr)
+		}
 	}
-	a.log.LogAttrs(ctx, level, "signin: "+name, attrs...)
+	add(e.Reference != "", slog.String("ref", e.Reference))
+	add(e.User != nil, slog.Any("user", e.User))
+	add(e.Reason != "", slog.String("reason", string(e.Reason)))
+	add(len(e.Scopes) > 0, slog.Any("scopes", e.Scopes))
+	add(e.Page != "", slog.String("page", e.Page))
+	add(e.Duration > 0, slog.Duration("took", e.Duration))
+	if e.Err != nil {
+		// Bounded: parts of it may be the issuer's words.
+		attrs = append(attrs, slog.String("cause", printable(e.Err.Error(), 500)))
+	}
+	a.log.LogAttrs(ctx, e.level(), "signin: "+e.Name, attrs...)
+	if a.cfg.Observe != nil {
+		a.cfg.Observe(ctx, e)
+	}
 }
 
 // unavailable is the page for a failure that is not the user's.

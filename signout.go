@@ -3,7 +3,6 @@ package signin
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
@@ -70,7 +69,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	if s == nil {
 		return nil, nil
 	}
-	a.event(r.Context(), slog.LevelInfo, "signed out", "", slog.Any("user", s.user))
+	a.event(r.Context(), Event{Name: eventSignedOut, User: s.user})
 	if meta, err := a.issuer.metadata(r.Context()); err == nil {
 		a.revokeLater(r.Context(), meta, s.record.Refresh)
 	}
@@ -126,7 +125,7 @@ func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) 
 			err = errors.New("revocation endpoint answered with " + resp.Status)
 		}
 		if err != nil {
-			a.log.LogAttrs(ctx, slog.LevelWarn, "revocation failed", slog.Any("err", err))
+			a.event(ctx, Event{Name: eventRevokeFailed, Err: err})
 		}
 	})
 }
