@@ -27,7 +27,9 @@ type Fault struct {
 	// or the test ends.
 	Hang <-chan struct{}
 
-	// Drop closes the connection without an answer.
+	// Drop closes the connection without an answer. Note that Go's transport
+	// repeats a GET by itself if the connection had been used before; it does
+	// not repeat a POST.
 	Drop bool
 
 	// Redirect, if not empty, answers 307 with this Location, so that a client

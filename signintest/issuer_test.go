@@ -300,10 +300,8 @@ func TestAuthorizeAnswers(t *testing.T) {
 }
 
 func TestUsersAndSessions(t *testing.T) {
-	now := time.Now()
-	p := newParty(t, &IssuerOptions{Behaviour: func(b *Behaviour) {
-		b.Now = func() time.Time { return now }
-	}})
+	clock := NewClock()
+	p := newParty(t, &IssuerOptions{Behaviour: func(b *Behaviour) { b.Now = clock.Now }})
 	signIn := func(pairs ...string) map[string]any {
 		t.Helper()
 		token, err := parseJWT(p.authorize(pairs...).Get("id_token"))
@@ -316,7 +314,7 @@ func TestUsersAndSessions(t *testing.T) {
 	if first["sub"] != "alice" {
 		t.Errorf("the first user is %v", first["sub"])
 	}
-	now = now.Add(time.Minute)
+	clock.Advance(time.Minute)
 	if again := signIn("acr_values", "gold silver"); again["sid"] != first["sid"] || again["auth_time"] != first["auth_time"] || again["acr"] != "gold" {
 		t.Errorf("the same session: %v, before %v", again, first)
 	}
@@ -327,9 +325,9 @@ func TestUsersAndSessions(t *testing.T) {
 		t.Errorf("max_age 30 after a minute, silently: %v", answer)
 	}
 	for _, pairs := range [][]string{{"max_age", "30"}, {"max_age", "0"}, {"prompt", "login"}} {
-		now = now.Add(time.Minute)
-		if again := signIn(pairs...); again["auth_time"] != float64(now.Unix()) || again["sid"] != first["sid"] {
-			t.Errorf("%v: auth_time %v, want %d", pairs, again["auth_time"], now.Unix())
+		clock.Advance(time.Minute)
+		if again := signIn(pairs...); again["auth_time"] != float64(clock.Now().Unix()) || again["sid"] != first["sid"] {
+			t.Errorf("%v: auth_time %v, want %d", pairs, again["auth_time"], clock.Now().Unix())
 		}
 	}
 	if bob := signIn("login_hint", "bob@example.test"); bob["sub"] != "bob" || bob["sid"] == first["sid"] {

@@ -77,13 +77,15 @@ func (p *Page) Form() *Form {
 	return nil
 }
 
+// attrs matches the attributes of a tag; a quoted value may hold ">".
+const attrs = `((?:[^>"']|"[^"]*"|'[^']*')*)`
+
 var (
 	commentTag = regexp.MustCompile(`(?s)<!--.*?-->`)
-	formTag    = regexp.MustCompile(`(?is)<form\b([^>]*)>(.*?)(?:</form\s*>|$)`)
-	fieldTag   = regexp.MustCompile(`(?is)<(input|textarea|select)\b((?:[^>"']|"[^"]*"|'[^']*')*)>(?:(.*?)</(?:textarea|select)\s*>)?`)
-	inputTag   = regexp.MustCompile(`(?is)<input\b((?:[^>"']|"[^"]*"|'[^']*')*)>`)
-	optionTag  = regexp.MustCompile(`(?is)<option\b((?:[^>"']|"[^"]*"|'[^']*')*)>([^<]*)`)
-	linkTag    = regexp.MustCompile(`(?is)<a\b((?:[^>"']|"[^"]*"|'[^']*')*)>(.*?)</a\s*>`)
+	formTag    = regexp.MustCompile(`(?is)<form\b` + attrs + `>(.*?)(?:</form\s*>|$)`)
+	fieldTag   = regexp.MustCompile(`(?is)<input\b` + attrs + `>|<(textarea|select)\b` + attrs + `>(.*?)</(?:textarea|select)\s*>`)
+	optionTag  = regexp.MustCompile(`(?is)<option\b` + attrs + `>([^<]*)`)
+	linkTag    = regexp.MustCompile(`(?is)<a\b` + attrs + `>(.*?)</a\s*>`)
 	anyTag     = regexp.MustCompile(`(?s)<[^>]*>`)
 	attribute  = regexp.MustCompile(`(?s)([^\s"'=/]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"']+)))?`)
 	submits    = regexp.MustCompile(`(?is)(?:<script\b[^>]*>[^<]*|\bonload\s*=\s*(?:"[^"]*|'[^']*))\.submit\s*\(\s*\)`)
@@ -107,16 +109,17 @@ func (p *Page) Forms() []*Form {
 
 func (f *Form) read(content string) {
 	for _, m := range fieldTag.FindAllStringSubmatch(content, -1) {
-		a := attributes(m[2])
+		a := attributes(m[1] + m[3])
 		name := a["name"]
-		switch kind := strings.ToLower(m[1]); {
-		case kind == "textarea" && name != "":
-			f.Fields.Add(name, html.UnescapeString(m[3]))
+		switch kind := strings.ToLower(m[2]); {
+		case name == "":
+		case kind == "textarea":
+			f.Fields.Add(name, html.UnescapeString(m[4]))
 			f.Inputs = append(f.Inputs, name)
-		case kind == "select" && name != "":
-			f.choose(name, m[3])
+		case kind == "select":
+			f.choose(name, m[4])
 			f.Inputs = append(f.Inputs, name)
-		case kind == "input" && name != "":
+		default:
 			f.input(name, a)
 		}
 	}

@@ -74,10 +74,10 @@ func TestCodeIsSpentOnce(t *testing.T) {
 }
 
 func TestCodeExpires(t *testing.T) {
-	now := time.Now()
-	p := newParty(t, &IssuerOptions{Behaviour: func(b *Behaviour) { b.Now = func() time.Time { return now } }})
+	clock := NewClock()
+	p := newParty(t, &IssuerOptions{Behaviour: func(b *Behaviour) { b.Now = clock.Now }})
 	code := p.authorize().Get("code")
-	now = now.Add(61 * time.Second)
+	clock.Advance(61 * time.Second)
 	if _, body := p.redeem(code); body["error"] != "invalid_grant" {
 		t.Errorf("after a minute: %v", body)
 	}
@@ -191,17 +191,17 @@ func TestRefreshHabits(t *testing.T) {
 }
 
 func TestTokenAnswerKnobs(t *testing.T) {
-	now := time.Now()
+	clock := NewClock()
 	p := newParty(t, &IssuerOptions{Behaviour: func(b *Behaviour) {
-		b.Now = func() time.Time { return now }
+		b.Now = clock.Now
 		b.AccessTokenLifetime, b.RefreshIn, b.IDTokenLifetime = time.Minute, 30*time.Second, time.Second
 	}})
 	body := p.tokens()
 	token := must(parseJWT(body["id_token"].(string)))
-	if body["expires_in"] != 60.0 || body["refresh_in"] != 30.0 || token.claims["exp"] != float64(now.Unix()+1) {
+	if body["expires_in"] != 60.0 || body["refresh_in"] != 30.0 || token.claims["exp"] != float64(clock.Now().Unix()+1) {
 		t.Errorf("lifetimes: %v, ID token %v", body, token.claims)
 	}
-	now = now.Add(time.Minute)
+	clock.Advance(time.Minute)
 	if res, _ := p.callAPI(body["access_token"], ""); res.StatusCode != http.StatusUnauthorized {
 		t.Errorf("an expired token gets %d", res.StatusCode)
 	}

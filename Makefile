@@ -1,0 +1,39 @@
+# make test is all that a change has to pass. The other targets take longer and
+# look for what a fixed set of tests does not.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+FUZZTIME ?= 30s
+STEPS ?= 100000
+
+.PHONY: test fuzz bench soak cover install
+.DEFAULT_GOAL := test
+
+# Formatting, vet, staticcheck, all tests of all modules with the race detector.
+# The last line is "N passed, N failed".
+test: install
+	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; \
+	go build -buildvcs=false -o "$$bin/check" ./internal/check; \
+	"$$bin/check"
+
+# The compiler, browser and Redis that tests need, by apt-get, if not there.
+install:
+	@scripts/install.sh
+
+# Every fuzz target for FUZZTIME.
+fuzz:
+	@scripts/fuzz.sh $(FUZZTIME)
+
+# Ratios beside peers, in one interleaved run.
+bench:
+	@cd bench && go test -run '^$$' -bench . -benchmem ./...
+
+# The randomised test of two replicas, with many STEPS.
+soak: install
+	cd e2e && go test -race -count=1 -timeout=0 -run Soak -v . -steps=$(STEPS)
+
+# Coverage of the root module by its own tests.
+cover:
+	@go test -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out | tail -n 1
