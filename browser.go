@@ -25,6 +25,7 @@ type browser struct {
 	need   string // what the trips below were for
 	trips  int    // completed without progress
 	since  int64  // when the first of them was
+	asked  bool   // whether Recognize has tried
 }
 
 // readBrowser returns the browser that sent r, or nil if it sent no cookie.
@@ -34,12 +35,13 @@ func (a *Auth) readBrowser(r *http.Request) *browser {
 		if len(value) > 200 {
 			continue
 		}
+		value, asked := strings.CutSuffix(value, ".s")
 		parts := strings.Split(value, ".")
 		secret, err := decode(parts[0])
 		if err != nil || len(secret) != secretLen {
 			continue
 		}
-		b := &browser{secret: secret}
+		b := &browser{secret: secret, asked: asked}
 		if len(parts) == 4 {
 			b.need = parts[1]
 			b.trips, _ = strconv.Atoi(parts[2])
@@ -56,6 +58,9 @@ func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) 
 	value := encode(b.secret)
 	if b.trips > 0 {
 		value += "." + b.need + "." + strconv.Itoa(b.trips) + "." + strconv.FormatInt(b.since, 10)
+	}
+	if b.asked {
+		value += ".s"
 	}
 	secure := a.isSecure(r)
 	noStore(w)

@@ -42,6 +42,10 @@ func reject(kind, link, cause string) error {
 // and is signed in there already, or starts anew.
 var errStale = errors.New("state is expired, used up, or another browser's")
 
+// errNobody reports that the issuer does not know the visitor whom
+// [Auth.Recognize] wanted to greet.
+var errNobody = errors.New("the issuer knows nobody there")
+
 // callback takes the issuer's answer.
 func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	home := a.site(r).path(a.loginPath)
@@ -61,6 +65,10 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 			a.land(w, r, tx, b, done)
 			return
 		}
+	}
+	if errors.Is(err, errNobody) {
+		redirectWithin(w, newReturnPath(tx.Return))
+		return
 	}
 	if errors.Is(err, errStale) {
 		b.tripped(tx.Need, a.now())
@@ -139,6 +147,9 @@ func (a *Auth) checkState(params url.Values, b *browser, home string) (*transact
 func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *browser) (*redeemed, error) {
 	again := tx.Return
 	if params.Has("error") {
+		if tx.Silent && nobodyThere(params.Get("error")) {
+			return nil, errNobody
+		}
 		return nil, a.issuerRefusal(params, tx)
 	}
 	// A code that was asked for by form_post and comes in a URL has been

@@ -38,7 +38,8 @@ type transaction struct {
 	Resource    string   `json:"r,omitempty"`
 	MaxAge      *int64   `json:"m,omitempty"` // seconds
 	ACR         []string `json:"a,omitempty"`
-	Interactive bool     `json:"k,omitempty"` // by [Auth.Challenge] or Require, not a first sign-in
+	Interactive bool     `json:"k,omitempty"` // adds to a session, and is no sign-in
+	Silent      bool     `json:"l,omitempty"` // by Recognize: nobody asked for it
 }
 
 // id is what the log lines of one sign-in and its error page share.
@@ -108,47 +109,6 @@ func wwwAuthenticate(need *InteractionRequiredError) string {
 	return "Bearer"
 }
 
-// An ask is a need in a link, for who could not be redirected. It is sealed,
-// so that nobody can make a link of ours that asks for what no handler did.
-type ask struct {
-	Time   int64                    `json:"t"`
-	Return string                   `json:"p"`
-	Need   InteractionRequiredError `json:"n"`
-}
-
-func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
-	n := *need
-	n.Cause = nil
-	plain, err := json.Marshal(ask{a.now().Unix(), to.String(), n})
-	if err != nil {
-		panic(err) // strings and numbers only
-	}
-	return encode(a.keys.seal("ask", nil, nil, plain))
-}
-
-// login starts a sign-in for whoever opens it: a link in an answer that could
-// not redirect, or a person.
-func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	need, to := &InteractionRequiredError{Reason: ReasonSignIn}, newReturnPath(q.Get("return"))
-	if raw := q.Get("ask"); raw != "" && len(raw) <= maxState {
-		var asked ask
-		sealed, err := decode(raw)
-		if err == nil {
-			sealed, err = a.keys.open("ask", nil, nil, sealed)
-		}
-		if err == nil && json.Unmarshal(sealed, &asked) == nil && a.now().Sub(time.Unix(asked.Time, 0)) < stateLifetime {
-			need, to = &asked.Need, newReturnPath(asked.Return)
-		}
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		writePage(w, r, newPage(pageCallbackMethod, a.site(r).path("/")), a.cfg.Page)
-		return
-	}
-	a.challenge(w, r, need, to)
-}
-
 // challenge sends the browser to the issuer, unless that has just been tried
 // too often.
 func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, to returnPath) {
@@ -156,6 +116,11 @@ func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *Interacti
 	if b == nil {
 		b = &browser{secret: randomBytes(secretLen)}
 	}
+	a.challengeBrowser(w, r, b, need, to)
+}
+
+// challengeBrowser is challenge for a browser that has been read.
+func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to returnPath) {
 	loop := loopNeed(need)
 	if b.looping(loop, a.now()) {
 		b.progressed() // so that "try again" works once the cause is gone
@@ -175,7 +140,7 @@ func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *Interacti
 	}
 	tx := &transaction{
 		ID: randomBytes(16), Time: a.now().Unix(), Return: to.String(), Browser: b.hash(), Need: loop,
-		Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, Interactive: need.Reason != ReasonSignIn,
+		Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
 	}
 	if len(to.String()) < len(a.requestPath(r)) && to.String() != "/" {
 		a.log.LogAttrs(r.Context(), slog.LevelInfo, "return path lost its query", slog.Int("length", len(a.requestPath(r))))
@@ -214,6 +179,9 @@ var (
 const loopSignIn = "signin"
 
 func loopNeed(need *InteractionRequiredError) string {
+	if need.silent {
+		return "silent"
+	}
 	if need.Reason == ReasonSignIn || need.Reason == ReasonRefused {
 		return loopSignIn
 	}

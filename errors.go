@@ -51,6 +51,9 @@ type InteractionRequiredError struct {
 	LoginHint  string
 	DomainHint string
 
+	// silent marks an attempt of Recognize's, whose failure is no failure.
+	silent bool
+
 	// Cause is what the issuer or the API answered, if anything.
 	Cause error
 }

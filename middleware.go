@@ -38,8 +38,12 @@
 //
 // # Paths
 //
-// Handler serves the callback, by default at /oidc/callback, and its sibling
-// /oidc/login, which starts a sign-in for whoever opens it.
+// Handler serves the callback, by default at /oidc/callback, and its siblings:
+//
+//	/oidc/callback             the redirect URI to register at the issuer
+//	/oidc/login                starts a sign-in (initiate_login_uri)
+//	/oidc/backchannel-logout   backchannel_logout_uri
+//	/oidc/frontchannel-logout  frontchannel_logout_uri
 package signin
 
 import (
@@ -67,6 +71,7 @@ type Auth struct {
 	log      *slog.Logger
 	now      func() time.Time
 
+	paths        map[string]http.HandlerFunc // of ours
 	loginPath    string
 	secureCookie string // the session cookie's name under https
 
@@ -92,7 +97,7 @@ func New(c Config) (*Auth, error) {
 		opened:       newOpened(),
 		log:          c.Logger,
 		now:          time.Now,
-		loginPath:    path.Join(path.Dir(c.CallbackPath), "login"),
+		loginPath:    sibling(c.CallbackPath, "login"),
 		secureCookie: "__Host-" + c.CookieName,
 	}
 	if u, err := url.Parse(c.BaseURL); err == nil {
@@ -101,9 +106,22 @@ func New(c Config) (*Auth, error) {
 	if a.sessions == nil {
 		a.sessions = newCookieStore(a.keys, c.SessionLifetime)
 	}
+	a.paths = make(map[string]http.HandlerFunc)
+	for name, h := range map[string]http.HandlerFunc{
+		c.CallbackPath: a.callback,
+		a.loginPath:    a.login,
+		sibling(c.CallbackPath, "backchannel-logout"):  a.backChannelLogout,
+		sibling(c.CallbackPath, "frontchannel-logout"): a.frontChannelLogout,
+	} {
+		a.paths[name] = h
+		a.paths[a.base.base+name] = h // where nobody strips the prefix
+	}
 	a.issuer = newIssuer(c, func() time.Time { return a.now() })
 	return a, nil
 }
+
+// sibling is a path of ours beside the callback's.
+func sibling(callback, name string) string { return path.Join(path.Dir(callback), name) }
 
 // Handler serves the paths of ours and gives every other request a context
 // from which [UserFromContext] and [TokenSource] work. Wrap the whole
@@ -113,14 +131,12 @@ func New(c Config) (*Auth, error) {
 func (a *Auth) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := &visit{auth: a, outer: visitFrom(r.Context()), r: r}
-		switch r.URL.Path {
-		case a.cfg.CallbackPath, a.base.base + a.cfg.CallbackPath:
-			a.callback(w, r)
-		case a.loginPath, a.base.base + a.loginPath:
-			a.login(w, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
-		default:
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
+		r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+		if ours, ok := a.paths[r.URL.Path]; ok {
+			ours(w, r)
+			return
 		}
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -133,8 +133,18 @@ func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*s
 func (a *Auth) create(ctx context.Context, secret []byte, r *record) (*session, error) {
 	key := storeKey("s", secret)
 	sealed := a.sealRecord(secret, key, r)
+	var claims idClaims
+	if err := decodeClaims(r.IDToken, &claims); err != nil {
+		return nil, err
+	}
 	pause := 50 * time.Millisecond
 	for {
+		if err := a.index(ctx, key, claims, r.Expires); err != nil {
+			if err := sleep(ctx, pause); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		found, swapped, err := swap(ctx, a.store, key, nil, sealed, a.remaining(r))
 		switch {
 		case err == nil && (swapped || bytes.Equal(found, sealed)):

@@ -149,6 +149,9 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 		}
 	}
 	if before != nil && tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
+		if err := a.index(ctx, before.key, id.idClaims, before.record.Expires); err != nil {
+			return nil, err
+		}
 		s, err := a.update(ctx, before, func(r *record) {
 			r.IDToken = id.raw
 			if home != "" {
@@ -174,7 +177,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	if before != nil {
 		// If this fails, the old record ends by its own time: no cookie is
 		// left that names it.
-		a.store.Delete(ctx, before.key)
+		a.drop(ctx, before.key)
 	}
 	return s, nil
 }

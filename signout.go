@@ -69,6 +69,9 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	if s == nil {
 		return nil, nil
 	}
+	a.background(r.Context(), "unindex."+s.key, storeTimeout, func(ctx context.Context) {
+		a.unindex(ctx, s.key, idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid})
+	})
 	a.event(r.Context(), Event{Name: eventSignedOut, User: s.user})
 	if meta, err := a.issuer.metadata(r.Context()); err == nil {
 		a.revokeLater(r.Context(), meta, s.record.Refresh)

@@ -1,0 +1,115 @@
+package signin
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// login starts a sign-in for whoever opens it: a link in an answer that could
+// not redirect, a person, or a third party (OpenID Connect Core, 4).
+//
+//	ask                               a link of ours, sealed
+//	return                            a page of this site
+//	iss, login_hint, target_link_uri  a third party's
+func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
+	home := a.site(r).path("/")
+	params := r.URL.Query()
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodPost: // Core, 4 allows it; nothing but the redirect follows
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxCallback+1))
+		if err != nil || len(body) > maxCallback {
+			a.fail(w, r, newPage(pageCallbackTooLarge, home), "", errors.New("login: form too large"))
+			return
+		}
+		if params, err = url.ParseQuery(string(body)); err != nil {
+			a.fail(w, r, newPage(pageCallbackUnreadable, home), "", errors.New("login: form does not parse"))
+			return
+		}
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		a.fail(w, r, newPage(pageCallbackMethod, home), "", errors.New("login: method"))
+		return
+	}
+	need, to, err := a.asked(r, params)
+	if err != nil {
+		a.fail(w, r, newPage(pageCallbackUnreadable, home), "", err)
+		return
+	}
+	a.challenge(w, r, need, to)
+}
+
+// asked says what a link to the login path asks for. Nothing in it is trusted
+// but what we sealed: the rest chooses a page of ours, and whom to suggest.
+func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredError, returnPath, error) {
+	if raw := params.Get("ask"); raw != "" && len(raw) <= maxState {
+		if asked, err := a.openAsk(raw); err == nil {
+			return &asked.Need, newReturnPath(asked.Return), nil
+		}
+	}
+	need := &InteractionRequiredError{Reason: ReasonSignIn}
+	if !params.Has("iss") {
+		return need, newReturnPath(params.Get("return")), nil
+	}
+	// Another issuer's initiation must not lead to ours: the user would prove
+	// to one who they are for what another asked.
+	if iss := params.Get("iss"); iss != a.cfg.Issuer {
+		meta, err := a.issuer.metadata(r.Context())
+		if err != nil || !meta.rule.names(iss) {
+			return nil, returnPath{}, errors.New("login: initiated for another issuer")
+		}
+	}
+	if hint := params.Get("login_hint"); len(hint) <= 1024 {
+		need.LoginHint = hint
+	}
+	to := returnPath{}
+	if target, err := url.Parse(params.Get("target_link_uri")); err == nil {
+		here := a.site(r)
+		if target.Scheme == here.scheme && strings.EqualFold(target.Host, here.host) && target.User == nil {
+			to = newReturnPath(target.RequestURI())
+		}
+	}
+	return need, to, nil
+}
+
+// An ask is a need in a link, for who could not be redirected. It is sealed,
+// so that nobody can make a link of ours that asks for what no handler did.
+type ask struct {
+	Time   int64                    `json:"t"`
+	Return string                   `json:"p"`
+	Need   InteractionRequiredError `json:"n"`
+}
+
+func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
+	n := *need
+	n.Cause = nil
+	plain, err := json.Marshal(ask{a.now().Unix(), to.String(), n})
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return encode(a.keys.seal("ask", nil, nil, plain))
+}
+
+func (a *Auth) openAsk(raw string) (*ask, error) {
+	sealed, err := decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := a.keys.open("ask", nil, nil, sealed)
+	if err != nil {
+		return nil, err
+	}
+	asked := &ask{}
+	if err := json.Unmarshal(plain, asked); err != nil {
+		return nil, err
+	}
+	if age := a.now().Sub(time.Unix(asked.Time, 0)); age > stateLifetime {
+		return nil, errStale
+	}
+	return asked, nil
+}

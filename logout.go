@@ -1,0 +1,222 @@
+package signin
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	// logoutAge is how old a logout token may be: there may be no exp.
+	logoutAge = 5 * time.Minute
+
+	logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
+)
+
+// SignOutUser ends all sessions of a user, on all replicas. issuer is the iss
+// of the user's ID tokens. The issuer is not told: its own session goes on.
+// After an error some sessions may be left; call it again.
+func (a *Auth) SignOutUser(ctx context.Context, issuer, subject string) error {
+	n, err := a.endIndexed(ctx, indexUser, issuer+"\x00"+subject)
+	if n > 0 {
+		a.event(ctx, Event{Name: eventSignedOut, User: &User{Issuer: issuer, Subject: subject}})
+	}
+	if err != nil {
+		return fmt.Errorf("signin: signing a user out: %w", err)
+	}
+	return nil
+}
+
+// backChannelLogout takes a logout token from the issuer (OpenID Connect
+// Back-Channel Logout 1.0, 2.5 to 2.8).
+func (a *Auth) backChannelLogout(w http.ResponseWriter, r *http.Request) {
+	noStore(w)
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		http.Error(w, "POST only", http.StatusMethodNotAllowed)
+		return
+	}
+	err := a.logoutByToken(r)
+	_, store := errors.AsType[*storeError](err)
+	_, keys := errors.AsType[*issuerError](err)
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusOK)
+	case store || keys: // the token may be good: the issuer should try again
+		a.event(r.Context(), Event{Name: eventRejected, Page: "backchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
+	default:
+		a.event(r.Context(), Event{Name: eventRejected, Page: "backchannel-logout", Status: http.StatusBadRequest, Err: err})
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, `{"error":"invalid_request"}`+"\n")
+	}
+}
+
+func (a *Auth) logoutByToken(r *http.Request) error {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
+		return errors.New("not a form")
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxCallback+1))
+	if err != nil || len(body) > maxCallback {
+		return errors.New("form too large or cut off")
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil || len(form["logout_token"]) != 1 {
+		return errors.New("want one logout_token")
+	}
+	// Not the request's: once the token id is used up, the rest must be done.
+	ctx := context.WithoutCancel(r.Context())
+	meta, err := a.issuer.metadata(ctx)
+	if err != nil {
+		return err
+	}
+	token, err := a.verifyLogoutToken(ctx, meta, form.Get("logout_token"))
+	if err != nil {
+		return err
+	}
+	// Whoever keeps a token must not be able to end later sessions with it.
+	once := storeKey("j", []byte(token.Issuer+"\x00"+token.ID))
+	_, first, err := swap(ctx, a.store, once, nil, []byte{claimDone}, 2*(logoutAge+a.cfg.ClockSkew))
+	if err != nil {
+		return err
+	}
+	if !first {
+		return errors.New("logout token: jti was used before")
+	}
+	kind, value := indexUser, token.Issuer+"\x00"+token.Subject
+	if token.SessionID != "" {
+		kind, value = indexSID, token.SessionID
+	}
+	if _, err := a.endIndexed(ctx, kind, value); err != nil {
+		a.drop(ctx, once) // nothing is done until all is done
+		return err
+	}
+	a.event(ctx, Event{Name: eventSignedOut, User: &User{Issuer: token.Issuer, Subject: token.Subject}})
+	return nil
+}
+
+// logoutClaims are those of a logout token (Back-Channel Logout, 2.4).
+type logoutClaims struct {
+	idClaims
+	ID     string                     `json:"jti"`
+	Events map[string]json.RawMessage `json:"events"`
+	Nonce  *json.RawMessage           `json:"nonce"`
+}
+
+// verifyLogoutToken applies the rules of Back-Channel Logout, 2.6. Hydra
+// sends neither exp nor sub; a fresh iat and the jti stand in for exp.
+func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string) (*logoutClaims, error) {
+	verified, err := meta.keys.verify(ctx, a.cfg.ClientID, raw)
+	if err != nil {
+		return nil, fmt.Errorf("logout token: %w", err)
+	}
+	t := &logoutClaims{}
+	if err := verified.Claims(t); err != nil {
+		return nil, fmt.Errorf("logout token: claims: %w", err)
+	}
+	if err := meta.rule.check(t.Issuer, t.Tenant); err != nil {
+		return nil, fmt.Errorf("logout token: %w", err)
+	}
+	if err := t.check(headerType(raw), a.now(), a.cfg.ClockSkew); err != nil {
+		return nil, fmt.Errorf("logout token: %w", err)
+	}
+	return t, nil
+}
+
+// check judges what needs no key. typ is the header's.
+func (t *logoutClaims) check(typ string, now time.Time, skew time.Duration) error {
+	var event map[string]any
+	switch {
+	case typ != "" && !strings.EqualFold(typ, "JWT") && !strings.EqualFold(typ, "logout+jwt"):
+		return errors.New("typ is of another kind of token")
+	case t.IssuedAt == nil:
+		return errors.New("iat is missing")
+	case now.Add(skew).Before(t.IssuedAt.Time):
+		return errors.New("iat is in the future")
+	case now.Sub(t.IssuedAt.Time) > logoutAge+skew:
+		return errors.New("iat is too long ago")
+	case t.Expiry != nil && !now.Before(t.Expiry.Add(skew)):
+		return errors.New("expired")
+	case t.NotBefore != nil && now.Add(skew).Before(t.NotBefore.Time):
+		return errors.New("nbf is in the future")
+	case t.Nonce != nil:
+		return errors.New("nonce is present: that is an ID token")
+	case json.Unmarshal(t.Events[logoutEvent], &event) != nil || event == nil:
+		return errors.New("events does not say logout")
+	case t.Subject == "" && t.SessionID == "":
+		return errors.New("neither sub nor sid")
+	case t.ID == "" || len(t.ID) > 255:
+		return errors.New("jti is missing or too long")
+	}
+	return nil
+}
+
+// headerType returns the typ of a token that has been verified.
+func headerType(raw string) string {
+	head, _, _ := strings.Cut(raw, ".")
+	b, err := base64.RawURLEncoding.DecodeString(head)
+	if err != nil {
+		return "unreadable"
+	}
+	var header struct {
+		Type string `json:"typ"`
+	}
+	if json.Unmarshal(b, &header) != nil {
+		return "unreadable"
+	}
+	return header.Type
+}
+
+// frontChannelLogout is loaded by the issuer's logout page in a frame (OpenID
+// Connect Front-Channel Logout 1.0). The session cookie does not arrive there,
+// so iss and sid say which session ends. A sid is known to the issuer, the
+// browser and us.
+func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	noStore(w)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Security-Policy", "default-src 'none'")
+	if r.Method != http.MethodGet {
+		h.Set("Allow", "GET")
+		http.Error(w, "GET only", http.StatusMethodNotAllowed)
+		return
+	}
+	q := r.URL.Query()
+	iss, sid := q.Get("iss"), q.Get("sid")
+	if sid == "" || len(sid) > 1024 || len(q["sid"]) > 1 || len(q["iss"]) > 1 {
+		http.Error(w, "want iss and sid", http.StatusBadRequest)
+		return
+	}
+	// Entra sends sid alone.
+	meta, err := a.issuer.metadata(r.Context())
+	if err == nil && q.Has("iss") && !meta.rule.names(iss) {
+		http.Error(w, "another issuer", http.StatusBadRequest)
+		return
+	}
+	n := 0
+	if err == nil {
+		n, err = a.endIndexed(context.WithoutCancel(r.Context()), indexSID, sid)
+	}
+	if err != nil {
+		a.event(r.Context(), Event{Name: eventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
+		h.Set("Retry-After", "5")
+		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
+		return
+	}
+	if n > 0 {
+		a.event(r.Context(), Event{Name: eventSignedOut})
+	}
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	io.WriteString(w, "<!DOCTYPE html><title>Signed out</title><p>Signed out.\n")
+}

@@ -1,0 +1,56 @@
+package signin
+
+import (
+	"context"
+	"net/http"
+)
+
+// Recognize signs in, without asking them anything, visitors whom the issuer
+// knows already (prompt=none; OpenID Connect Core, 3.1.2.1). It is for pages
+// that serve everybody and greet those they know.
+//
+// It tries once in a browser session, at the second navigation: the first
+// sets the browser cookie, so that a client that keeps no cookies, a crawler
+// say, is never sent anywhere. Whoever is not recognised, or has signed out,
+// sees the page as it is; so does everybody while the issuer or the store
+// fails.
+func (a *Auth) Recognize(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := a.visitOf(r.Context())
+		if v == nil || kindOf(r) != kindNavigation || r.Method != http.MethodGet {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if s, err := v.session(r.Context()); s != nil || err != nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		b := a.readBrowser(r)
+		switch {
+		case b == nil:
+			a.writeBrowser(w, r, &browser{secret: randomBytes(secretLen)})
+		case !b.asked && a.ready(r.Context()):
+			b.asked = true
+			need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "none", silent: true}
+			a.challengeBrowser(w, r, b, need, newReturnPath(a.requestPath(r)))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ready reports whether a challenge can begin.
+func (a *Auth) ready(ctx context.Context) bool {
+	_, err := a.issuer.metadata(ctx)
+	return err == nil
+}
+
+// nobodyThere reports the answers to prompt=none that mean: not without
+// asking (OpenID Connect Core, 3.1.2.6).
+func nobodyThere(code string) bool {
+	switch code {
+	case "login_required", "interaction_required", "consent_required", "account_selection_required":
+		return true
+	}
+	return false
+}
