@@ -42,9 +42,9 @@ func reject(kind, link, cause string) error {
 // and is signed in there already, or starts anew.
 var errStale = errors.New("state is expired, used up, or another browser's")
 
-// errNobody reports that the issuer does not know the visitor whom
+// errUnknown reports that the issuer does not know the visitor whom
 // [Auth.Recognize] wanted to greet.
-var errNobody = errors.New("the issuer knows nobody there")
+var errUnknown = errors.New("the issuer knows nobody there")
 
 // callback takes the issuer's answer.
 func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +66,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if errors.Is(err, errNobody) {
+	if errors.Is(err, errUnknown) {
 		redirectWithin(w, newReturnPath(tx.Return))
 		return
 	}
@@ -148,7 +148,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	again := tx.Return
 	if params.Has("error") {
 		if tx.Silent && nobodyThere(params.Get("error")) {
-			return nil, errNobody
+			return nil, errUnknown
 		}
 		return nil, a.issuerRefusal(params, tx)
 	}
