@@ -167,6 +167,17 @@ func (r *record) refused(req *TokenRequest, now time.Time) *refusal {
 	return nil
 }
 
+// dead reports whether the issuer no longer honours the session: its refresh
+// token was refused and no access token is left. The session ends at the next
+// page that needs a user.
+func (r *record) dead(now time.Time) bool {
+	key, _ := refusalKeys(r.Refresh, &TokenRequest{})
+	if len(r.Refusals) == 0 || !slices.ContainsFunc(r.Refusals, func(f refusal) bool { return slices.Equal(f.Key, key) }) {
+		return false
+	}
+	return !slices.ContainsFunc(r.Tokens, func(t held) bool { return t.valid(now) })
+}
+
 func (r *record) refuse(f refusal) {
 	r.Refusals = slices.DeleteFunc(r.Refusals, func(old refusal) bool { return slices.Equal(old.Key, f.Key) })
 	r.Refusals = append(r.Refusals, f)

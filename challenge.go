@@ -33,13 +33,14 @@ type transaction struct {
 	Browser     []byte   `json:"b"`
 	Redirect    string   `json:"u"`
 	Session     []byte   `json:"s,omitempty"` // to extend, sealed once more
-	Need        string   `json:"n,omitempty"` // for the loop breaker
+	Need        string   `json:"n,omitempty"` // for the loop breaker; empty: not counted
+	Trips       int      `json:"l,omitempty"` // made for it before
 	Scopes      []string `json:"c,omitempty"` // asked for beside the sign-in's
 	Resource    string   `json:"r,omitempty"`
 	MaxAge      *int64   `json:"m,omitempty"` // seconds
 	ACR         []string `json:"a,omitempty"`
 	Interactive bool     `json:"k,omitempty"` // adds to a session, and is no sign-in
-	Silent      bool     `json:"l,omitempty"` // by Recognize: nobody asked for it
+	Silent      bool     `json:"z,omitempty"` // by Recognize: nobody asked for it
 }
 
 // id is what the log lines of one sign-in and its error page share.
@@ -61,9 +62,9 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 	if !errors.As(err, &need) {
 		return false
 	}
-	switch kindOf(r) {
+	switch a.kindOf(r) {
 	case kindNavigation:
-		a.challenge(w, r, need, newReturnPath(a.requestPath(r)))
+		a.challenge(w, r, need, a.returnTo(r))
 	case kindSubmission:
 		page := pageSessionEnded
 		if need.Reason == ReasonConsent || need.Reason == ReasonClaims {
@@ -79,16 +80,30 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 // unauthorized answers what cannot follow a redirect: it says what to ask for
 // and names a URL that a person can open for it.
 func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, kind string) {
-	to := newReturnPath(a.requestPath(r))
-	if kind == pageSignInRequired {
-		to = returnPath{} // a script's URL is not a page to come back to
-		if from, err := url.Parse(r.Referer()); err == nil && from.Host == r.Host {
-			to = newReturnPath(from.RequestURI())
-		}
+	site := a.site(r)
+	// The page to come back to is the one that asked: a script's URL is no
+	// page, and what takes a form by POST need not have one.
+	to := newReturnPath(site.path("/"))
+	if from, err := url.Parse(r.Referer()); err == nil && from.Scheme == site.scheme && strings.EqualFold(from.Host, site.host) {
+		to = newReturnPath(from.RequestURI())
+	} else if kind != pageSignInRequired {
+		to = a.returnTo(r)
 	}
-	login := a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {a.sealNeed(need, to)}}.Encode()
 	w.Header().Set("WWW-Authenticate", wwwAuthenticate(need))
-	writePage(w, r, newPage(kind, login), a.cfg.Page)
+	writePage(w, r, newPage(kind, a.askURL(r, need, to)), a.cfg.Page)
+}
+
+// returnTo is the page that r asks for. A long path loses its query, for the
+// state parameter has to carry it.
+func (a *Auth) returnTo(r *http.Request) returnPath {
+	asked := a.requestPath(r)
+	if len(asked) > maxReturnPath {
+		a.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.Int("length", len(asked)))
+	}
+	if to := newReturnPath(asked); to != (returnPath{}) {
+		return to
+	}
+	return newReturnPath(a.site(r).path("/"))
 }
 
 // wwwAuthenticate says what is missing (RFC 6750, 3; RFC 9470, 3).
@@ -121,16 +136,8 @@ func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *Interacti
 
 // challengeBrowser is challenge for a browser that has been read.
 func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to returnPath) {
-	loop := loopNeed(need)
-	if b.looping(loop, a.now()) {
-		b.progressed() // so that "try again" works once the cause is gone
-		a.writeBrowser(w, r, b)
-		a.fail(w, r, newPage(pageLoop, a.site(r).path(a.loginPath)+"?"+url.Values{"ask": {a.sealNeed(need, to)}}.Encode()), "", errLoop)
-		return
-	}
-	meta, err := a.issuer.metadata(r.Context())
-	if err != nil {
-		a.fail(w, r, a.unavailable(to, err), "", err)
+	if err := a.site(r).fault(); err != nil {
+		a.fail(w, r, newPage(pageInternal, to.String()), "", err)
 		return
 	}
 	s, err := a.sessionFor(r)
@@ -138,27 +145,20 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, a.unavailable(to, err), "", err)
 		return
 	}
-	tx := &transaction{
-		ID: randomBytes(16), Time: a.now().Unix(), Return: to.String(), Browser: b.hash(), Need: loop,
-		Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
-	}
-	if len(to.String()) < len(a.requestPath(r)) && to.String() != "/" {
-		a.log.LogAttrs(r.Context(), slog.LevelInfo, "return path lost its query", slog.Int("length", len(a.requestPath(r))))
-	}
-	if need.MaxAge != nil {
-		tx.MaxAge = new(int64(need.MaxAge.Seconds()))
-	} else if a.cfg.MaxAge > 0 {
-		tx.MaxAge = new(int64(a.cfg.MaxAge.Seconds()))
-	}
-	if s != nil {
-		tx.Session = a.keys.seal("extend", b.secret, tx.ID, s.secret)
-	}
-	site := a.site(r)
-	if site.insecure() {
-		a.fail(w, r, newPage(pageInternal, to.String()), tx.id(), errInsecure)
+	loop := loopNeed(need, s)
+	if b.looping(loop, a.now()) {
+		b.progressed() // so that "try again" works once the cause is gone
+		a.writeBrowser(w, r, b)
+		a.fail(w, r, newPage(pageLoop, a.askURL(r, need, to)), "", errLoop)
 		return
 	}
-	tx.Redirect = site.url(a.cfg.CallbackPath)
+	meta, err := a.issuer.metadata(r.Context())
+	if err != nil {
+		a.fail(w, r, a.unavailable(to, err), "", err)
+		return
+	}
+	tx := a.newTransaction(r, b, s, need, to)
+	tx.Need, tx.Trips = loop, b.tripsFor(loop)
 	location, err := a.authorizationURL(meta, tx, b, need, s)
 	if err != nil {
 		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
@@ -170,26 +170,51 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-var (
-	errLoop     = errors.New("sign-in completed three times in a minute and came to nothing")
-	errInsecure = errors.New("the request arrived by plain http outside loopback: set BaseURL, or TrustedProxies and X-Forwarded-Proto")
-)
+var errLoop = errors.New("sign-in completed three times in a minute and came to nothing")
 
-// loopSignIn names the trips of those who are not signed in.
+func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to returnPath) *transaction {
+	tx := &transaction{
+		ID: randomBytes(16), Time: a.now().Unix(), Return: to.String(), Browser: b.hash(),
+		Redirect: a.site(r).url(a.cfg.CallbackPath),
+		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR,
+		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
+	}
+	if need.MaxAge != nil {
+		tx.MaxAge = new(int64(need.MaxAge.Seconds()))
+	} else if a.cfg.MaxAge > 0 {
+		tx.MaxAge = new(int64(a.cfg.MaxAge.Seconds()))
+	}
+	if s != nil {
+		tx.Session = a.keys.seal("extend", b.secret, tx.ID, s.secret)
+	}
+	return tx
+}
+
+// loopSignIn names the trips of those who are not signed in. Whoever is has
+// made progress.
 const loopSignIn = "signin"
 
-func loopNeed(need *InteractionRequiredError) string {
-	if need.silent {
-		return "silent"
-	}
+// loopNeed names what a round trip is for, so that it is counted with its
+// like. Who is signed in and sent for another sign-in all the same is counted
+// apart, for being signed in at the end of it is no progress.
+func loopNeed(need *InteractionRequiredError, s *session) string {
+	again := ""
 	if need.Reason == ReasonSignIn || need.Reason == ReasonRefused {
-		return loopSignIn
+		switch {
+		case need.silent:
+			return "silent"
+		case s == nil:
+			return loopSignIn
+		case need.chosen && need.Reason == ReasonSignIn:
+			return "" // to change accounts; no machine goes round there
+		}
+		again = "again"
 	}
 	maxAge := ""
 	if need.MaxAge != nil {
 		maxAge = need.MaxAge.String()
 	}
-	return needOf(strings.Join(slices.Sorted(slices.Values(need.Scopes)), " "), need.Resource, need.Claims, strings.Join(need.ACR, " "), maxAge)
+	return needOf(strings.Join(slices.Sorted(slices.Values(need.Scopes)), " "), need.Resource, need.Claims, strings.Join(need.ACR, " "), maxAge, again)
 }
 
 // ownParams are the parameters that AuthParams may not set.
@@ -235,7 +260,7 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 	if tx.MaxAge != nil {
 		set("max_age", strconv.FormatInt(*tx.MaxAge, 10))
 	}
-	if s != nil {
+	if s != nil && need.Reason != ReasonSignIn { // else it may be for another account
 		set("login_hint", s.user.loginHint())
 	}
 	set("login_hint", need.LoginHint)

@@ -104,7 +104,9 @@ type Config struct {
 
 	// SignedOutPath is where the browser lands after [Auth.SignOut], below
 	// BaseURL; the issuer must know BaseURL plus this path as a post-logout
-	// redirect URI. Empty means "/".
+	// redirect URI. Empty means "/". An application whose every page needs a
+	// user wants "/oidc/signed-out", a page of ours, or it would sign the user
+	// in again at once.
 	SignedOutPath string
 
 	// SessionLifetime ends a session, used or not. Zero means 12 hours.
@@ -129,6 +131,10 @@ type Config struct {
 	// Logger receives one line for each event, never a token, a code, a
 	// cookie, a secret or a claim. Nil means slog.Default().
 	Logger *slog.Logger
+
+	// Navigation, if set, decides which requests can follow a redirect to the
+	// issuer and come back, in place of what docs/requests.md describes.
+	Navigation func(r *http.Request) bool
 
 	// Observe, if set, is called for each line logged, with the same facts,
 	// for metrics and traces. It runs on the request's goroutine, or that of a

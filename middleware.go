@@ -42,6 +42,7 @@
 //
 //	/oidc/callback             the redirect URI to register at the issuer
 //	/oidc/login                starts a sign-in (initiate_login_uri)
+//	/oidc/signed-out           says so; see [Config].SignedOutPath
 //	/oidc/backchannel-logout   backchannel_logout_uri
 //	/oidc/frontchannel-logout  frontchannel_logout_uri
 package signin
@@ -108,8 +109,9 @@ func New(c Config) (*Auth, error) {
 	}
 	a.paths = make(map[string]http.HandlerFunc)
 	for name, h := range map[string]http.HandlerFunc{
-		c.CallbackPath: a.callback,
-		a.loginPath:    a.login,
+		c.CallbackPath:                        a.callback,
+		a.loginPath:                           a.login,
+		sibling(c.CallbackPath, "signed-out"): a.signedOut,
 		sibling(c.CallbackPath, "backchannel-logout"):  a.backChannelLogout,
 		sibling(c.CallbackPath, "frontchannel-logout"): a.frontChannelLogout,
 	} {
@@ -187,7 +189,7 @@ func (a *Auth) Require(need Requirement, next http.Handler) http.Handler {
 			}
 			next.ServeHTTP(w, r)
 		case forbidden:
-			a.fail(w, r, newForbiddenPage(s.user.Name(), a.switchAccount(r)), "", err)
+			a.fail(w, r, newForbiddenPage(s.user.Name(), a.switchAccount(r, newReturnPath(a.requestPath(r)))), "", err)
 		case a.Challenge(w, r, err):
 		default:
 			a.fail(w, r, a.unavailable(newReturnPath(a.requestPath(r)), err), "", err)
@@ -216,6 +218,9 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, need Requirement
 	}
 	if !a.strongEnough(s.user, need) {
 		return &InteractionRequiredError{Reason: ReasonClaims, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+	}
+	if s.record.dead(a.now()) {
+		return &InteractionRequiredError{Reason: ReasonRefused, Scopes: need.Scopes, Resource: need.Resource}
 	}
 	if len(need.Scopes) == 0 && need.Resource == "" {
 		return nil

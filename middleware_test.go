@@ -91,3 +91,38 @@ func TestSignOut(t *testing.T) {
 		t.Errorf("no line about the sign-out in the log")
 	}
 }
+
+// An application whose every page needs a user lands on a page of ours.
+func TestSignedOutPage(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.config = func(c *Config) { c.SignedOutPath = "/oidc/signed-out" }
+	})
+	b := a.signIn()
+	p := b.Submit(b.Open(a.url+"/signout"), nil)
+	if p.Status != http.StatusOK || p.URL != a.url+"/oidc/signed-out" {
+		t.Fatalf("landed at %s: %d", p.URL, p.Status)
+	}
+	if a.signedIn(b) {
+		t.Error("still signed in")
+	}
+	if p = b.Click(p, p.Link("Sign in")); p.Status != http.StatusOK || !a.signedIn(b) {
+		t.Errorf("the page's link: %d at %s, signed in %t", p.Status, p.URL, a.signedIn(b))
+	}
+}
+
+// Config.Navigation has the last word on who is redirected.
+func TestNavigation(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.config = func(c *Config) {
+			c.Navigation = func(r *http.Request) bool { return r.Header.Get("X-Navigates") != "" }
+		}
+	})
+	b := a.browser()
+	if p := b.Open(a.url + "/me"); p.Status != http.StatusUnauthorized {
+		t.Errorf("a navigation the application denies: %d, want 401", p.Status)
+	}
+	p := b.Follow(&signintest.Request{URL: a.url + "/me", Mode: "cors", Dest: "empty", Header: http.Header{"X-Navigates": {"1"}}})
+	if p.Status != http.StatusOK {
+		t.Errorf("a fetch the application sends on: %d, want 200", p.Status)
+	}
+}

@@ -17,7 +17,7 @@ import (
 func (a *Auth) Recognize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := a.visitOf(r.Context())
-		if v == nil || kindOf(r) != kindNavigation || r.Method != http.MethodGet {
+		if v == nil || a.kindOf(r) != kindNavigation || r.Method != http.MethodGet {
 			next.ServeHTTP(w, r)
 			return
 		}

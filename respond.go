@@ -62,6 +62,21 @@ func (a *Auth) unavailable(again returnPath, err error) Page {
 	return newPage(pageInternal, again.String())
 }
 
+// kindOf is kindOf, unless the application decides.
+func (a *Auth) kindOf(r *http.Request) requestKind {
+	if a.cfg.Navigation == nil {
+		return kindOf(r)
+	}
+	switch {
+	case !a.cfg.Navigation(r):
+		return kindOther
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		return kindNavigation
+	default:
+		return kindSubmission
+	}
+}
+
 // sessionFor is the session of a request, wherever the request is: below
 // Handler, or at a path of ours.
 func (a *Auth) sessionFor(r *http.Request) (*session, error) {
@@ -71,10 +86,10 @@ func (a *Auth) sessionFor(r *http.Request) (*session, error) {
 	return a.load(r.Context(), r)
 }
 
-// switchAccount is a link that signs in as somebody else.
-func (a *Auth) switchAccount(r *http.Request) string {
+// switchAccount is a link that signs in as somebody else and leads to a page.
+func (a *Auth) switchAccount(r *http.Request, to returnPath) string {
 	need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "select_account"}
-	ask := a.sealNeed(need, newReturnPath(a.requestPath(r)))
+	ask := a.sealNeed(need, to)
 	return a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
 }
 

@@ -41,9 +41,11 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, a.unavailable(newReturnPath(here), err), "", err)
 		return
 	}
-	if b := a.readBrowser(r); b != nil && b.trips > 0 {
-		b.progressed()
-		a.writeBrowser(w, r, b)
+	// A callback of before the sign-out, which Back posts again, is another
+	// browser's from now on: it must not sign anybody in to a session that was
+	// begun beside this one.
+	if b := a.readBrowser(r); b != nil {
+		a.writeBrowser(w, r, &browser{secret: randomBytes(secretLen), asked: b.asked})
 	}
 	// Back would show the page as it was, no-store or not.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
@@ -51,6 +53,11 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	noStore(w)
 	w.Header().Set("Location", a.endSessionURL(r, s, landing))
 	w.WriteHeader(http.StatusSeeOther)
+}
+
+// signedOut is a page to land on after a sign-out.
+func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
+	writePage(w, r, newPage(pageSignedOut, a.site(r).path(a.loginPath)), a.cfg.Page)
 }
 
 // endSession deletes the browser's record and returns what it was.
