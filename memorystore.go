@@ -125,19 +125,19 @@ func (m *MemoryStore) Swap(_ context.Context, key string, old, new []byte, ttl t
 		return nil, false, errNoTTL
 	}
 	// Room is made before the shard is locked, so that no two shards are ever
-	// locked at once.
-	reserved := entrySize(key, new)
-	if err := m.reserve(reserved); err != nil {
-		return nil, false, err
+	// locked at once, and only for what the key takes more than now: a lease can
+	// be renewed in a full store.
+	if need := entrySize(key, new) - m.held(key); need > 0 {
+		if err := m.reserve(need); err != nil {
+			return nil, false, err
+		}
+		defer m.size.Add(-need)
 	}
 	found, swapped = m.swap(key, old, new, ttl)
-	if !swapped {
-		m.size.Add(-reserved)
-	}
 	return found, swapped, nil
 }
 
-// swap does what Swap does once there is room for new.
+// swap does what Swap does once there is room for new, and counts it.
 func (m *MemoryStore) swap(key string, old, new []byte, ttl time.Duration) (found []byte, swapped bool) {
 	s := m.shard(key)
 	s.mu.Lock()
@@ -171,6 +171,7 @@ func (m *MemoryStore) swap(key string, old, new []byte, ttl time.Duration) (foun
 		} else {
 			m.size.Add(-entrySize(key, e.value))
 		}
+		m.size.Add(entrySize(key, new))
 		e.value, e.expires = new, later(now, ttl)
 		e.used.Store(int64(now))
 	}
@@ -186,6 +187,17 @@ func (m *MemoryStore) Delete(_ context.Context, key string) error {
 		m.size.Add(-s.remove(key, e))
 	}
 	return nil
+}
+
+// held is what the entry under key takes now.
+func (m *MemoryStore) held(key string) int64 {
+	s := m.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if e := s.entries[key]; e != nil {
+		return entrySize(key, e.value)
+	}
+	return 0
 }
 
 // reserve counts n bytes as held, evicting what it must to have room for them.

@@ -46,11 +46,11 @@ func TestMemoryStoreSynctest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewMemoryStore()
 		mustSwap(t, s, "key", nil, []byte("value"), time.Hour)
-		time.Sleep(time.Hour - 1)
+		time.Sleep(time.Hour - time.Nanosecond)
 		if _, ok, _ := s.Get(t.Context(), "key"); !ok {
 			t.Error("the value is gone before its hour is over")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if _, ok, _ := s.Get(t.Context(), "key"); ok {
 			t.Error("the value is still there after its hour")
 		}
@@ -179,13 +179,48 @@ func TestMemoryStoreEvicts(t *testing.T) {
 	if used, fresh, newer := count("used.", 50), count("new.", 400), count("newer.", 400); used != 50 || fresh != 400 || newer != 400 {
 		t.Errorf("%d of 50 in use, %d of 400 new, %d of 400 newer are there; want all", used, fresh, newer)
 	}
-	// What is there can still be let go, and later there is room again.
+	// What is there can still be renewed,
+	for i := range 50 {
+		mustSwap(t, s, "used."+strconv.Itoa(i), make([]byte, valueSize), make([]byte, valueSize), time.Hour)
+	}
+	// and let go; and later there is room again.
 	if _, swapped, err := s.Swap(ctx, "used.0", make([]byte, valueSize), nil, 0); !swapped || err != nil {
 		t.Errorf("removing from a full store = %t, %v; want true, nil", swapped, err)
 	}
 	s.Advance(2 * inUse)
 	mustSwap(t, s, "later", nil, make([]byte, valueSize), time.Hour)
 	s.checkSize(t)
+}
+
+func TestMemoryStoreEvictsTheLeastRecentlyUsed(t *testing.T) {
+	const n = 5000
+	s := newClockedStore()
+	fill := func(kind string, n int) {
+		for i := range n {
+			mustSwap(t, s, kind+strconv.Itoa(i), nil, make([]byte, 100), 24*time.Hour)
+		}
+	}
+	fill("newer.", n)
+	fill("older.", n)
+	s.Advance(time.Hour)
+	for i := range n {
+		_, _, _ = s.Get(t.Context(), "newer."+strconv.Itoa(i))
+	}
+	s.Advance(time.Hour)
+	s.MaxBytes = s.size.Load()
+	fill("more.", n/5)
+	var older, newer int
+	for i := range n {
+		if _, ok, _ := s.Get(t.Context(), "older."+strconv.Itoa(i)); ok {
+			older++
+		}
+		if _, ok, _ := s.Get(t.Context(), "newer."+strconv.Itoa(i)); ok {
+			newer++
+		}
+	}
+	if newer != n || older > n-n/6 || older < n/3 {
+		t.Errorf("%d of %d last used an hour ago and %d of %d last used before are there; want all, and some", newer, n, older, n)
+	}
 }
 
 func TestMemoryStoreRefusesTheOversized(t *testing.T) {

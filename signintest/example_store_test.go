@@ -81,10 +81,3 @@ func ExampleTestStore() {
 		})
 	}
 }
-
-// TestExampleStore keeps the example honest.
-func TestExampleStore(t *testing.T) {
-	signintest.TestStore(t, func(t *testing.T) signintest.Store {
-		return &table{rows: make(map[string]row)}
-	})
-}

@@ -531,3 +531,27 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("%d calls after ForgetCalls", n)
 	}
 }
+
+func TestOtherPaths(t *testing.T) {
+	plain := newParty(t, &IssuerOptions{URL: "http://localhost/base"})
+	entra := newParty(t, &IssuerOptions{URL: "https://login.example.test/common/v2.0", Behaviour: func(b *Behaviour) { b.Entra = true }})
+	for p, paths := range map[*party][]string{
+		plain: {"/", "/authorize", "/base", "/base/unknown", "/base/token/x"},
+		entra: {"/", "/common", "/common/", "//v2.0/.well-known/openid-configuration", "/common/authorize"},
+	} {
+		u := must(url.Parse(p.issuer.URL()))
+		for _, path := range paths {
+			if page := p.browser.Open(u.Scheme + "://" + u.Host + path); page.Status != http.StatusNotFound {
+				t.Errorf("%s: %d %v, want 404", path, page.Status, page.Err)
+			}
+		}
+	}
+	if page := plain.browser.Open(plain.issuer.EndpointURL(EndpointToken)); page.Status != http.StatusMethodNotAllowed {
+		t.Errorf("GET of the token endpoint: %d, want 405", page.Status)
+	}
+	bad := &Request{Method: "POST", URL: plain.issuer.EndpointURL(EndpointToken), Body: "a=%",
+		Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}}
+	if page := plain.browser.Send(bad); page.Status != http.StatusBadRequest {
+		t.Errorf("a broken form: %d, want 400", page.Status)
+	}
+}

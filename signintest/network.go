@@ -1,6 +1,7 @@
 package signintest
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,11 +10,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -87,6 +91,7 @@ func (n *Network) Serve(rawURL string, h http.Handler) string {
 		n.tb.Fatalf("signintest: cannot serve %q: want an http or https URL", rawURL)
 	}
 	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = log.New(quiet{os.Stderr}, "", log.LstdFlags)
 	if u.Scheme == "https" {
 		srv.TLS = &tls.Config{Certificates: []tls.Certificate{n.certificate(u.Hostname())}}
 		srv.StartTLS()
@@ -103,6 +108,17 @@ func (n *Network) Serve(rawURL string, h http.Handler) string {
 	defer n.mu.Unlock()
 	n.hosts[hostPort(u)] = addr
 	return u.String()
+}
+
+// quiet drops the lines about handshakes that were given up, which clients do
+// all the time; what remains, a panic above all, is worth reading.
+type quiet struct{ w io.Writer }
+
+func (q quiet) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		return len(line), nil
+	}
+	return q.w.Write(line)
 }
 
 // Map enters a server that runs already: requests for the host of rawURL go

@@ -97,7 +97,13 @@ func (s *storeTest) countUp(key string, n int) {
 
 // checkManyKeys has goroutines work on keys of their own: none may see another's.
 func checkManyKeys(s *storeTest) {
-	together(8, func(i int) {
+	const workers = 8
+	kept := make([]string, workers)
+	for i := range kept {
+		kept[i] = s.newKey()
+		s.wantSwapped(kept[i], nil, fmt.Append(nil, "kept ", i))
+	}
+	together(workers, func(i int) {
 		key := s.newKey()
 		for n := range 10 {
 			one, two := fmt.Append(nil, i, " one ", n), fmt.Append(nil, i, " two ", n)
@@ -109,6 +115,7 @@ func checkManyKeys(s *storeTest) {
 			s.delete(key)
 			s.wantAbsent(key)
 		}
+		s.wantValue(kept[i], fmt.Append(nil, "kept ", i))
 	})
 }
 

@@ -24,8 +24,8 @@ func checkExpiry(s *storeTest) {
 	s.wantSwapped(other, nil, []byte("stays"))
 	s.wantSwappedFor(s.newKey(), nil, []byte("a year"), 400*24*time.Hour)
 	start := time.Now()
-	s.wantSwappedFor(key, nil, []byte("goes"), s.ttl())
 	s.wantSwappedFor(swapped, nil, []byte("goes"), s.ttl())
+	s.wantSwappedFor(key, nil, []byte("goes"), s.ttl())
 	if advance := s.clock(); advance != nil {
 		const little = time.Second
 		advance(s.ttl() - little)
@@ -37,6 +37,10 @@ func checkExpiry(s *storeTest) {
 			s.errorf("a value with a lifetime of %v is gone after %v", s.ttl(), time.Since(start))
 		}
 		s.waitExpired(key)
+		s.poll("Swap", nil, expiryGrace, func() ([]byte, bool) {
+			found := s.current(swapped)
+			return found, found != nil
+		})
 	}
 
 	// A key that has expired is an absent one, for Swap too.
@@ -94,7 +98,7 @@ func checkPeerSees(s *storeTest) {
 	key := s.newKey()
 	peer.wantAbsent(key)
 	s.wantSwapped(key, nil, []byte("one"))
-	peer.poll(key, []byte("one"), copyAge)
+	peer.waitFor(key, []byte("one"), copyAge)
 
 	// The peer has a copy of "one" now. Whatever Get says, Swap decides by the
 	// value as it is, and what it found is what Get says from then on.
@@ -110,9 +114,9 @@ func checkPeerSees(s *storeTest) {
 	peer.wantAbsent(key)
 
 	s.wantSwapped(key, nil, []byte("two"))
-	peer.poll(key, []byte("two"), copyAge)
+	peer.waitFor(key, []byte("two"), copyAge)
 	s.delete(key)
-	peer.poll(key, nil, copyAge)
+	peer.waitFor(key, nil, copyAge)
 }
 
 // checkPeerRace is NoLostUpdate and OneWinner between replicas.
@@ -143,21 +147,25 @@ func (s *storeTest) waitExpired(key string) {
 		s.wantAbsent(key)
 		return
 	}
-	s.poll(key, nil, s.ttl()+expiryGrace)
+	s.waitFor(key, nil, s.ttl()+expiryGrace)
 }
 
-// poll asks until the key has the value, nil for none.
-func (s *storeTest) poll(key string, want []byte, limit time.Duration) {
+// waitFor asks Get until the key has the value, nil for none.
+func (s *storeTest) waitFor(key string, want []byte, limit time.Duration) {
+	s.poll("Get", want, limit, func() ([]byte, bool) { return s.get(key) })
+}
+
+func (s *storeTest) poll(what string, want []byte, limit time.Duration, read func() ([]byte, bool)) {
 	deadline := time.Now().Add(limit)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		v, ok := s.get(key)
+		v, ok := read()
 		if ok == (want != nil) && bytes.Equal(v, want) {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.errorf("after %v Get still returns %s; want %s", limit, show(v, ok), show(want, want != nil))
+			s.errorf("after %v %s still finds %s; want %s", limit, what, show(v, ok), show(want, want != nil))
 			return
 		}
 		select {

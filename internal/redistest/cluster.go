@@ -69,8 +69,8 @@ func StartReplicated(tb testing.TB, args ...string) *Replicated {
 		tb.Fatal(err)
 	}
 	r.Sentinel = &Server{tb: tb, dir: tb.TempDir(), addr: freeAddr(tb), conf: conf}
-	r.Sentinel.Run()
 	tb.Cleanup(r.Sentinel.Kill)
+	r.Sentinel.Run()
 
 	Wait(tb, startTimeout, "the replica to follow its master", func() error {
 		info, err := r.Replica.Do("INFO", "replication")

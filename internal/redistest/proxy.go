@@ -21,6 +21,7 @@ type Proxy struct {
 	conns   map[net.Conn]bool
 	closed  bool
 	held    [2]bool // by direction: bytes wait
+	lossy   bool    // bytes vanish
 	delay   time.Duration
 	replies int64 // bytes that have come back from the server
 }
@@ -87,6 +88,16 @@ func (p *Proxy) hold(server, client bool) {
 	p.held[toServer], p.held[toClient] = server, client
 }
 
+// Lose makes a black hole that swallows: connections stay open and are
+// accepted, and what is sent in either direction is lost. A connection that has
+// lost something stays useless after Restore, as one does that a firewall has
+// forgotten.
+func (p *Proxy) Lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lossy = true
+}
+
 // Delay makes every piece of data wait for d, in each direction.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
@@ -94,12 +105,13 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.delay = d
 }
 
-// Restore ends Cut, Hold, HoldReplies and Delay.
+// Restore ends Cut, Hold, HoldReplies, Lose and Delay.
 func (p *Proxy) Restore() {
 	p.tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.held = [2]bool{}
+	p.lossy = false
 	p.delay = 0
 	p.changed.Broadcast()
 	if p.listen != nil || p.closed {
@@ -177,10 +189,7 @@ func (p *Proxy) forward(dst, src net.Conn, direction int) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := src.Read(buf)
-		if n > 0 && !p.pass(dst, direction, n) {
-			return
-		}
-		if n > 0 {
+		if n > 0 && p.pass(dst, direction, n) {
 			if _, err := dst.Write(buf[:n]); err != nil {
 				return
 			}
@@ -191,8 +200,7 @@ func (p *Proxy) forward(dst, src net.Conn, direction int) {
 	}
 }
 
-// pass waits until n bytes may go on to dst, and reports whether dst is still
-// connected then.
+// pass waits until n bytes may go on to dst, and reports whether they reach it.
 func (p *Proxy) pass(dst net.Conn, direction, n int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -214,5 +222,5 @@ func (p *Proxy) pass(dst net.Conn, direction, n int) bool {
 	for p.held[direction] && p.conns[dst] {
 		p.changed.Wait()
 	}
-	return p.conns[dst]
+	return p.conns[dst] && !p.lossy
 }

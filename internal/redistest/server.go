@@ -46,8 +46,8 @@ type Server struct {
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, dir: tb.TempDir(), addr: freeAddr(tb), args: args}
-	s.Run()
 	tb.Cleanup(s.Kill)
+	s.Run()
 	return s
 }
 
