@@ -65,9 +65,9 @@ func (r Rule) check(u *User) error {
 // employer, or forward elsewhere. Where the issuer is the organisation's own,
 // [AllowTenant] or [AllowClaim] says more.
 func AllowEmailDomain(domains ...string) Rule {
-	admitted := lowered(domains)
-	for _, d := range admitted {
-		if !plainDomain(d) {
+	var admitted []string
+	for _, d := range domains {
+		if admitted = append(admitted, lowerASCII(d)); !plainDomain(lowerASCII(d)) {
 			return denyAll(fmt.Errorf("AllowEmailDomain: %q is not a domain; want one such as example.com", d))
 		}
 	}
@@ -228,7 +228,7 @@ func AllowTenant(ids ...string) Rule {
 	return func(u *User) error {
 		switch {
 		case u == nil:
-			return errNobody
+			return errNoUser
 		case u.Tenant == "":
 			return errors.New("the user is of no tenant")
 		case !slices.Contains(admitted, u.Tenant):
@@ -238,16 +238,19 @@ func AllowTenant(ids ...string) Rule {
 	}
 }
 
-var errNobody = errors.New("nobody is signed in")
+var errNoUser = errors.New("nobody is signed in")
 
 // ruleClaims decodes a user's claims by their exact names: a struct's fields
 // would take Email for email.
 func ruleClaims(u *User) (map[string]any, error) {
 	if u == nil {
-		return nil, errNobody
+		return nil, errNoUser
+	}
+	if len(u.RawClaims) == 0 {
+		return nil, errors.New("the user has no claims")
 	}
 	var claims map[string]any
-	if err := json.Unmarshal(u.claims, &claims); err != nil {
+	if err := json.Unmarshal(u.RawClaims, &claims); err != nil {
 		return nil, errors.New("the user's claims cannot be read")
 	}
 	return claims, nil

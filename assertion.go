@@ -349,14 +349,6 @@ const (
 	adfs  microsoft = "AD FS"
 )
 
-// entraHosts are the hosts of Entra's issuers and endpoints in the global cloud,
-// US Government and China, with their older names.
-var entraHosts = []string{
-	"login.microsoftonline.com", "login.microsoft.com", "login.windows.net", "sts.windows.net",
-	"login.microsoftonline.us", "login.usgovcloudapi.net",
-	"login.partner.microsoftonline.cn", "login.chinacloudapi.cn", "sts.chinacloudapi.cn",
-}
-
 // microsoftAt tells by both names, so that no other issuer can have assertions
 // made for Microsoft's endpoints by announcing them as its own.
 func microsoftAt(issuer, endpoint string) microsoft {
@@ -379,7 +371,8 @@ func microsoftAt(issuer, endpoint string) microsoft {
 
 func isEntra(u *url.URL) bool {
 	host := strings.ToLower(u.Hostname())
-	return slices.Contains(entraHosts, host) || strings.HasSuffix(host, ".ciamlogin.com")
+	_, known := entraHosts[host]
+	return known || strings.HasSuffix(host, ".ciamlogin.com")
 }
 
 func isADFS(u *url.URL) bool { return u.Path == "/adfs" || strings.HasPrefix(u.Path, "/adfs/") }

@@ -110,12 +110,26 @@ func (b *browser) looping(need string, now time.Time) bool {
 	return b.need == need && b.trips >= loopTrips && now.Sub(time.Unix(b.since, 0)) < loopWindow
 }
 
-// tripped counts one completed round trip.
-func (b *browser) tripped(need string, now time.Time) {
-	if b.need != need || now.Sub(time.Unix(b.since, 0)) >= loopWindow || b.since > now.Unix() {
-		b.need, b.trips, b.since = need, 0, now.Unix()
+// tripped counts the completed round trip of a challenge. Challenges that
+// began side by side, in the tabs of a restored browser, began with the same
+// count and together make one trip: a loop goes round one after the other.
+func (b *browser) tripped(tx *transaction, now time.Time) {
+	if tx.Need == "" {
+		return
 	}
-	b.trips = min(b.trips+1, 99)
+	if b.need != tx.Need || now.Sub(time.Unix(b.since, 0)) >= loopWindow || b.since > now.Unix() {
+		b.need, b.trips, b.since = tx.Need, 1, now.Unix()
+		return
+	}
+	b.trips = max(b.trips, min(tx.Trips+1, loopTrips))
+}
+
+// tripsFor is the count that a challenge for need begins with.
+func (b *browser) tripsFor(need string) int {
+	if b.need != need {
+		return 0
+	}
+	return b.trips
 }
 
 func (b *browser) progressed() { b.need, b.trips, b.since = "", 0, 0 }

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"slices"
 	"strings"
@@ -10,14 +11,19 @@ import (
 )
 
 const (
-	// maxHeld bounds the tokens of a session. The oldest goes first: it can be
-	// had again.
-	maxHeld = 16
+	// maxHeld bounds the tokens of a session, and maxRecord what it holds in
+	// all, so that a store takes it. The oldest token goes first: it can be had
+	// again.
+	maxHeld   = 16
+	maxRecord = 56 << 10
 
 	// maxRefusals bounds what is remembered of refusals, and refusalAge for
 	// how long: the user may have mended it elsewhere.
 	maxRefusals = 8
 	refusalAge  = 5 * time.Minute
+
+	// maxRefusalClaims bounds what a refusal remembers of the issuer's claims.
+	maxRefusalClaims = 512
 )
 
 // held is one access token of a session. Times are seconds since 1970.
@@ -30,40 +36,93 @@ type held struct {
 	Expires  int64    `json:"x,omitempty"` // 0: the issuer did not say
 	Renew    int64    `json:"n,omitempty"` // refresh_in: renew from then on
 	Default  bool     `json:"d,omitempty"` // serves a request for no scopes
+	Claims   []byte   `json:"q,omitempty"` // hash of the claims request it answers
 }
 
 // newHeld is the token of an answer to a request for asked. An answer without
 // scope grants what was asked for (RFC 6749, 5.1).
 func (a *Auth) newHeld(answer *tokenAnswer, asked []string, resource string) held {
-	t := held{Access: answer.AccessToken, Asked: unreserved(asked), Resource: resource, Obtained: answer.received.Unix()}
+	t := held{Access: answer.AccessToken, Asked: unreserved(asked), Resource: resource, Obtained: answer.asked.Unix()}
 	t.Scopes = t.Asked
-	if answer.Scope != nil && strings.TrimSpace(*answer.Scope) != "" {
-		t.Scopes = unreserved(strings.Fields(*answer.Scope))
+	if len(answer.Scope) > 0 {
+		t.Scopes = unreserved(answer.Scope)
+		if _, onEntra := cloudOf(a.cfg.Issuer); onEntra {
+			t.Scopes = entraSpelling(t.Scopes, t.Asked)
+		}
 	}
 	if answer.ExpiresIn.present {
-		t.Expires = answer.received.Add(answer.ExpiresIn.Duration).Unix()
+		t.Expires = answer.asked.Add(answer.ExpiresIn.Duration).Unix()
 	}
 	if answer.RefreshIn.present && answer.RefreshIn.Duration > 0 {
-		t.Renew = answer.received.Add(answer.RefreshIn.Duration).Unix()
+		t.Renew = answer.asked.Add(answer.RefreshIn.Duration).Unix()
 	}
 	return t
 }
 
+// graph is what Entra leaves out of the names of Microsoft Graph's scopes, or
+// adds to them.
+const graph = "https://graph.microsoft.com/"
+
+// entraSpelling spells granted scopes as they were asked for: Entra takes
+// them in any case, with or without Microsoft Graph's URL, and answers with a
+// spelling of its own.
+func entraSpelling(granted, asked []string) []string {
+	out := slices.Clone(granted)
+	for i, g := range out {
+		for _, s := range asked {
+			if strings.EqualFold(strings.TrimPrefix(g, graph), strings.TrimPrefix(s, graph)) {
+				out[i] = s
+			}
+		}
+	}
+	return out
+}
+
 // covers reports whether all scopes were granted, reserved ones aside. Entra
-// spells Microsoft Graph's scopes with or without its URL, and answers a
-// request for .default with what that stands for.
+// answers a request for .default with what that stands for.
 func (t *held) covers(scopes []string) bool {
 	for _, s := range scopes {
 		if isReserved(s) || slices.Contains(t.Scopes, s) {
 			continue
 		}
-		if slices.Contains(t.Scopes, "https://graph.microsoft.com/"+s) ||
-			(strings.HasSuffix(s, "/.default") && slices.Contains(t.Asked, s)) {
+		short, long := strings.CutPrefix(s, graph)
+		if long && slices.Contains(t.Scopes, short) || !long && slices.Contains(t.Scopes, graph+s) ||
+			strings.HasSuffix(s, "/.default") && slices.Contains(t.Asked, s) {
 			continue
 		}
 		return false
 	}
 	return true
+}
+
+// meets reports whether the token is what was asked for: the default one, or
+// one with the scopes.
+func (t *held) meets(req *TokenRequest) bool {
+	switch {
+	case t.Resource != req.Resource:
+		return false
+	case len(req.Scopes) == 0 && req.Resource == "":
+		return t.Default
+	}
+	return t.covers(req.Scopes)
+}
+
+// serves reports whether a token that meets req need not be replaced for it:
+// it is not the one rejected, and it answers the claims asked for. Who names
+// no token that was refused wants a new one for their claims.
+func (t *held) serves(req *TokenRequest) bool {
+	return t.Access != req.reject &&
+		(req.Claims == "" || req.reject != "" && bytes.Equal(t.Claims, shortHash(req.Claims)))
+}
+
+// shortHash is enough of a hash to know a value again that nobody gains by
+// forging. Of nothing it is nil.
+func shortHash(value string) []byte {
+	if value == "" {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(value))
+	return sum[:8]
 }
 
 // valid reports whether the token has not expired.
@@ -98,14 +157,7 @@ func (r *record) find(req *TokenRequest) *held {
 	var best *held
 	for i := range r.Tokens {
 		t := &r.Tokens[i]
-		if t.Resource != req.Resource {
-			continue
-		}
-		if len(req.Scopes) == 0 && req.Resource == "" {
-			if !t.Default {
-				continue
-			}
-		} else if !t.covers(req.Scopes) {
+		if !t.meets(req) {
 			continue
 		}
 		if best == nil || laterToken(t, best) {
@@ -122,21 +174,71 @@ func laterToken(a, b *held) bool {
 	return a.Expires > b.Expires
 }
 
-// add takes in what a token request returned. The tokens that the new one
-// covers go: some issuers end them with the refresh. An old refresh token
-// stays if none came (RFC 6749, 6).
+// add takes in what a sign-in returned. An old refresh token stays if none
+// came (RFC 6749, 6).
 func (r *record) add(t held, refresh string) {
-	r.Tokens = slices.DeleteFunc(r.Tokens, func(old held) bool {
-		return old.Resource == t.Resource && t.covers(old.Scopes)
-	})
-	r.Tokens = append(r.Tokens, t)
-	if extra := len(r.Tokens) - maxHeld; extra > 0 {
-		r.Tokens = slices.Delete(r.Tokens, 0, extra)
+	var claims idClaims
+	if refresh != "" && decodeClaims(r.IDToken, &claims) == nil {
+		r.Origin = newOrigin(claims)
 	}
-	if refresh != "" && refresh != r.Refresh {
+	r.renew(t, r.Refresh, refresh)
+}
+
+// renew takes in what the refresh token sent was exchanged for. If another
+// has come in its place meanwhile, that is from a sign-in: the newest wins.
+func (r *record) renew(t held, sent, refresh string) {
+	r.hold(t)
+	if refresh != "" && refresh != r.Refresh && r.Refresh == sent {
 		r.Refresh = refresh
 		r.Refusals = nil // they were for the old one
 	}
+	r.trim()
+}
+
+// origin is what a refreshed ID token must have in common with the sign-in
+// that its refresh token is from (OpenID Connect Core, 12.2). That need not be
+// the latest: not every sign-in brings a refresh token.
+type origin struct {
+	Nonce    []byte `json:"n,omitempty"` // hash
+	AuthTime int64  `json:"a,omitempty"`
+}
+
+func newOrigin(c idClaims) *origin {
+	o := &origin{Nonce: shortHash(c.Nonce)}
+	if c.AuthTime != nil {
+		o.AuthTime = c.AuthTime.Unix()
+	}
+	return o
+}
+
+// hold keeps a token. Those that it covers go: some issuers end them with the
+// refresh. One that serves a request for no scopes goes only for another.
+func (r *record) hold(t held) {
+	r.Tokens = slices.DeleteFunc(r.Tokens, func(old held) bool {
+		return old.Resource == t.Resource && t.covers(old.Scopes) && (t.Default || !old.Default)
+	})
+	r.Tokens = append(r.Tokens, t)
+}
+
+// trim drops the oldest tokens until the record is of a size to be stored.
+func (r *record) trim() {
+	size := len(r.IDToken) + len(r.Refresh)
+	keep := len(r.Tokens)
+	for ; keep > 0 && len(r.Tokens)-keep < maxHeld; keep-- {
+		if size += r.Tokens[keep-1].size(); size > maxRecord && keep < len(r.Tokens) {
+			break
+		}
+	}
+	r.Tokens = slices.Delete(r.Tokens, 0, keep)
+}
+
+// size is about what the token takes in a record.
+func (t *held) size() int {
+	n := len(t.Access) + len(t.Resource) + 100
+	for _, s := range slices.Concat(t.Scopes, t.Asked) {
+		n += len(s) + 3
+	}
+	return n
 }
 
 // refusal remembers that the issuer wants the user, so that it is not asked
@@ -151,9 +253,9 @@ type refusal struct {
 // refusalKeys are a refusal of the refresh token itself, and one of what was
 // asked with it.
 func refusalKeys(refresh string, req *TokenRequest) (dead, asked []byte) {
-	sum := sha256.Sum256([]byte(refresh))
-	dead = sum[:8]
-	sum = sha256.Sum256([]byte(strings.Join(append([]string{refresh, req.Resource, req.Claims}, slices.Sorted(slices.Values(req.Scopes))...), "\x00")))
+	first := sha256.Sum256([]byte(refresh))
+	dead = first[:8]
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{refresh, req.Resource, req.Claims}, slices.Sorted(slices.Values(req.Scopes))...), "\x00")))
 	return dead, sum[:8]
 }
 
@@ -171,14 +273,20 @@ func (r *record) refused(req *TokenRequest, now time.Time) *refusal {
 // token was refused and no access token is left. The session ends at the next
 // page that needs a user.
 func (r *record) dead(now time.Time) bool {
+	if len(r.Refusals) == 0 {
+		return false // as nearly always; a hash costs more than the rest of a request
+	}
 	key, _ := refusalKeys(r.Refresh, &TokenRequest{})
-	if len(r.Refusals) == 0 || !slices.ContainsFunc(r.Refusals, func(f refusal) bool { return slices.Equal(f.Key, key) }) {
+	if !slices.ContainsFunc(r.Refusals, func(f refusal) bool { return slices.Equal(f.Key, key) }) {
 		return false
 	}
 	return !slices.ContainsFunc(r.Tokens, func(t held) bool { return t.valid(now) })
 }
 
 func (r *record) refuse(f refusal) {
+	if len(f.Claims) > maxRefusalClaims {
+		f.Claims = ""
+	}
 	r.Refusals = slices.DeleteFunc(r.Refusals, func(old refusal) bool { return slices.Equal(old.Key, f.Key) })
 	r.Refusals = append(r.Refusals, f)
 	if extra := len(r.Refusals) - maxRefusals; extra > 0 {

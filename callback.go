@@ -42,8 +42,8 @@ func reject(kind, link, cause string) error {
 // and is signed in there already, or starts anew.
 var errStale = errors.New("state is expired, used up, or another browser's")
 
-// errUnknown reports that the issuer does not know the visitor whom
-// [Auth.Recognize] wanted to greet.
+// errUnknown reports that the issuer does not know, or would not say, whom
+// [Auth.Recognize] wanted to greet. Nobody asked for it, so nobody is told.
 var errUnknown = errors.New("the issuer knows nobody there")
 
 // callback takes the issuer's answer.
@@ -71,11 +71,14 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if errors.Is(err, errStale) {
-		b.tripped(tx.Need, a.now())
+		b.tripped(tx, a.now())
 		a.writeBrowser(w, r, b)
 		a.event(r.Context(), Event{Name: eventStale, Reference: tx.id()})
 		redirectWithin(w, newReturnPath(tx.Return))
 		return
+	}
+	if r.Context().Err() == context.Canceled {
+		return // the browser has gone; what was begun is finished without it
 	}
 	a.rejected(w, r, tx, err)
 }
@@ -146,15 +149,16 @@ func (a *Auth) checkState(params url.Values, b *browser, home string) (*transact
 // answered checks what came with an authentic state, and redeems the code.
 func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *browser) (*redeemed, error) {
 	again := tx.Return
-	if params.Has("error") {
-		if tx.Silent && nobodyThere(params.Get("error")) {
-			return nil, errUnknown
-		}
+	refused := params.Has("error")
+	switch {
+	case refused && tx.Silent:
+		return nil, errUnknown
+	case refused && !params.Has("iss"):
 		return nil, a.issuerRefusal(params, tx)
-	}
-	// A code that was asked for by form_post and comes in a URL has been
-	// written into histories and logs.
-	if (r.Method == http.MethodPost) != (a.cfg.ResponseMode == modeForm) {
+	case !refused && (r.Method == http.MethodPost) != (a.cfg.ResponseMode == modeForm):
+		// A code that was asked for by form_post and comes in a URL has been
+		// written into histories and logs. Of errors some issuers tell by GET,
+		// however they were asked.
 		return nil, reject(pageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method)
 	}
 	meta, err := a.issuer.metadata(r.Context())
@@ -163,6 +167,9 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	}
 	if err := a.checkIss(meta, params); err != nil {
 		return nil, &rejection{newPage(pageTokenRejected, again), err}
+	}
+	if refused {
+		return nil, a.issuerRefusal(params, tx)
 	}
 	code := params.Get("code")
 	if code == "" || len(code) > maxCode {
@@ -179,9 +186,16 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	// The browser waits for a while; the redemption, once begun, is finished.
 	ctx, cancel := context.WithTimeout(r.Context(), callbackWait)
 	defer cancel()
-	return a.redemptions.do(ctx, string(tx.ID), redemptionLimit, func(ctx context.Context) (*redeemed, error) {
+	done, err := a.redemptions.do(ctx, string(tx.ID), redemptionLimit, func(ctx context.Context) (*redeemed, error) {
 		return a.redeemOnce(ctx, meta, tx, b, code, front)
 	})
+	if err != nil && ctx.Err() == context.DeadlineExceeded {
+		// Issuer or store? The page should blame the right one.
+		if _, _, storeErr := a.get(context.WithoutCancel(ctx), storeKey("c", tx.ID)); storeErr != nil {
+			return nil, storeErr
+		}
+	}
+	return done, err
 }
 
 func (a *Auth) expect(tx *transaction, b *browser) expectation {
@@ -241,7 +255,7 @@ func (a *Auth) land(w http.ResponseWriter, r *http.Request, tx *transaction, b *
 			return
 		}
 	}
-	b.tripped(tx.Need, a.now())
+	b.tripped(tx, a.now())
 	a.writeBrowser(w, r, b)
 	if done.refused {
 		a.fail(w, r, newPage(pageConsentRefused, tx.Return), tx.id(), errors.New("scopes asked for were not granted"))
@@ -257,7 +271,12 @@ func (a *Auth) rejected(w http.ResponseWriter, r *http.Request, tx *transaction,
 		id, to = tx.id(), newReturnPath(tx.Return)
 	}
 	if rej, ok := errors.AsType[*rejection](err); ok {
-		a.fail(w, r, rej.page, id, err)
+		page := rej.page // others who wait for the same redemption have it too
+		if page.Kind == pageAccountRefused {
+			// The page asked for would only get the same account again.
+			page = newPage(page.Kind, a.switchAccount(r, to))
+		}
+		a.fail(w, r, page, id, err)
 		return
 	}
 	a.fail(w, r, a.unavailable(to, err), id, err)

@@ -1,7 +1,9 @@
 package signin
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -43,8 +45,12 @@ type transaction struct {
 	Silent      bool     `json:"z,omitempty"` // by Recognize: nobody asked for it
 }
 
-// id is what the log lines of one sign-in and its error page share.
-func (t *transaction) id() string { return encode(t.ID[:6]) }
+// id is what the log lines of one sign-in and its error page share. It is
+// made like newReference, to be read out over a telephone.
+func (t *transaction) id() string {
+	s := strings.ToLower(base32.StdEncoding.EncodeToString(t.ID[:5]))
+	return s[:4] + "-" + s[4:]
+}
 
 // Challenge answers a request whose handler needs the user to act. If err is
 // an [*InteractionRequiredError], Challenge writes the answer and returns
@@ -230,7 +236,7 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 	if err != nil {
 		return "", &issuerError{err}
 	}
-	state, err := json.Marshal(tx)
+	state, err := a.sealState(tx)
 	if err != nil {
 		return "", err
 	}
@@ -247,12 +253,12 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 	set("response_type", a.cfg.ResponseType)
 	set("response_mode", a.cfg.ResponseMode)
 	set("scope", strings.Join(a.challengeScopes(need), " "))
-	set("state", encode(a.keys.seal("state", nil, nil, state)))
+	set("state", state)
 	set("nonce", b.nonce(tx.ID))
 	set("code_challenge", encode(challenge[:]))
 	set("code_challenge_method", "S256")
 	set("resource", need.Resource)
-	set("claims", need.Claims)
+	set("claims", withCapabilities(need.Claims, a.cfg.ClientCapabilities))
 	set("acr_values", strings.Join(need.ACR, " "))
 	set("prompt", a.cfg.Prompt)
 	set("prompt", need.Prompt)
@@ -289,6 +295,23 @@ func (a *Auth) challengeScopes(need *InteractionRequiredError) []string {
 	return scopes
 }
 
+// sealState returns the state parameter of a transaction. It is good for this
+// client at this issuer only: an Auth beside this one may have the same keys,
+// and a code of the one's issuer must not be sent to the other's (mix-up;
+// RFC 9700, 4.4).
+func (a *Auth) sealState(tx *transaction) (string, error) {
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false) // it would make six bytes of each & in a return path
+	if err := e.Encode(tx); err != nil {
+		return "", err
+	}
+	return encode(a.keys.seal("state", nil, a.party(), plain.Bytes())), nil
+}
+
+// party names client and issuer.
+func (a *Auth) party() []byte { return []byte(a.cfg.Issuer + "\x00" + a.cfg.ClientID) }
+
 // openState returns the transaction in a state parameter of ours, whether or
 // not it is still good for anything.
 func (a *Auth) openState(raw string) (*transaction, error) {
@@ -299,7 +322,7 @@ func (a *Auth) openState(raw string) (*transaction, error) {
 	if err != nil {
 		return nil, errUnsealed
 	}
-	plain, err := a.keys.open("state", nil, nil, sealed)
+	plain, err := a.keys.open("state", nil, a.party(), sealed)
 	if err != nil {
 		return nil, err
 	}

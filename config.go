@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -35,7 +36,7 @@ type Config struct {
 
 	// BaseURL is the public URL of the application, with the path prefix it is
 	// mounted under, if any. Empty takes scheme and host from each request, as
-	// seen by the outermost trusted proxy: then the issuer's list of redirect
+	// seen by the trusted proxy nearest to us: then the issuer's list of redirect
 	// URIs is all that keeps a forged Host header from moving the answer.
 	BaseURL string
 
@@ -80,6 +81,14 @@ type Config struct {
 	// as domain_hint or ui_locales. They cannot replace those the protocol
 	// needs.
 	AuthParams url.Values
+
+	// ClientCapabilities are announced to Entra with every authorization and
+	// token request (xms_cc). "cp1" says that claims challenges are understood,
+	// as [Transport] does: then APIs such as Microsoft Graph end a token early
+	// when its user is disabled or a policy changes, and issue ones that live
+	// longer (continuous access evaluation). Empty announces nothing, which is
+	// right for other issuers.
+	ClientCapabilities []string
 
 	// MaxAge, if positive, is how long ago the user may have proved who they
 	// are when a session begins (max_age). In whole seconds.
@@ -178,6 +187,9 @@ func (c Config) withDefaults() Config {
 	}
 	c.Scopes = slices.Clone(c.Scopes)
 	c.Tenants = slices.Clone(c.Tenants)
+	c.TrustedProxies = slices.Clone(c.TrustedProxies)
+	c.AuthParams = maps.Clone(c.AuthParams)
+	c.ClientCapabilities = slices.Clone(c.ClientCapabilities)
 	return c
 }
 
@@ -212,8 +224,13 @@ func (c Config) validate() error {
 			} else {
 				fault("BaseURL: want https://%s; plain http is for loopback only", u.Host)
 			}
-		} else if u.Path != path.Clean("/" + u.Path)[:len(u.Path)] && u.Path != "" {
+		} else if u.Path != "" && u.Path != path.Clean(u.Path) {
 			fault("BaseURL: want a clean path, without dots or doubled slashes")
+		}
+	}
+	for i, p := range c.TrustedProxies {
+		if !p.IsValid() {
+			fault("TrustedProxies[%d]: not a prefix; want one such as 10.0.0.0/8", i)
 		}
 	}
 	if len(c.Keys) == 0 {
@@ -239,6 +256,9 @@ func (c Config) validate() error {
 	}
 	if c.CallbackPath == "/" || strings.HasSuffix(c.CallbackPath, "/") {
 		fault("CallbackPath %q: want a path that ends in a name, such as /oidc/callback", c.CallbackPath)
+	}
+	if name := path.Base(c.CallbackPath); slices.Contains([]string{"login", "backchannel-logout", "frontchannel-logout"}, name) {
+		fault("CallbackPath %q: %s is another path of ours; want a name such as callback", c.CallbackPath, name)
 	}
 	for _, p := range ownParams {
 		if c.AuthParams.Has(p) {
@@ -282,8 +302,10 @@ func checkServerURL(raw string) error {
 	switch {
 	case raw == "":
 		return errors.New("empty; want the issuer's https URL")
+	case strings.ContainsAny(raw, "{}"):
+		return fmt.Errorf("%q is a template; want a tenant, or common, in place of what is in braces", raw)
 	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
-		return fmt.Errorf("%q is not a URL; want https://...", raw)
+		return fmt.Errorf("%q is not a URL; want one that begins with https://", raw)
 	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
 		return errors.New("want a URL without user, query or fragment")
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -29,8 +30,18 @@ func Entra(cloud Cloud, tenant string) string {
 	return "https://" + string(cloud) + "/" + url.PathEscape(tenant) + "/v2.0"
 }
 
-// securityTokenServices are the hosts that name themselves as issuer in v1.0
-// tokens. The US Government cloud shares the global one's.
+// entraHosts are the hosts of Entra's issuers and endpoints, with their older
+// names, by cloud.
+var entraHosts = map[string]Cloud{
+	"login.microsoftonline.com": Global, "login.microsoft.com": Global,
+	"login.windows.net": Global, "sts.windows.net": Global,
+	"login.microsoftonline.us": USGovernment, "login.usgovcloudapi.net": USGovernment,
+	"login.partner.microsoftonline.cn": China, "login.chinacloudapi.cn": China,
+	"sts.chinacloudapi.cn": China,
+}
+
+// securityTokenServices are the hosts that v1.0 tokens name as issuer. The US
+// Government cloud shares the global one's.
 var securityTokenServices = map[Cloud]string{
 	Global:       "sts.windows.net",
 	USGovernment: "sts.windows.net",
@@ -67,6 +78,9 @@ type issuerRule struct {
 func newIssuerRule(configured, documented string, tenants []string) (issuerRule, error) {
 	rule := issuerRule{forms: []string{documented}, allowed: lowered(tenants)}
 	mismatch := fmt.Errorf("the issuer calls itself %q; configure that in place of %q", printable(documented, 200), configured)
+	if strings.Contains(documented, tenantTemplate) {
+		mismatch = fmt.Errorf("the issuer calls itself %q; configure that in place of %q, with a tenant, common, organizations or consumers where %s stands", printable(documented, 200), configured, tenantTemplate)
+	}
 
 	base, segment, suffix, multi := splitTenant(configured)
 	cloud, onEntra := cloudOf(configured)
@@ -122,13 +136,30 @@ func (r issuerRule) check(iss, tid string) error {
 		return errors.New("iss is another issuer, or of another tenant than tid")
 	}
 	switch {
-	case r.tenant != "" && tid != r.tenant,
-		r.segment == "organizations" && tid == personalTenant,
+	case r.tenant != "" && tid != r.tenant:
+		return errors.New("tid is another tenant than iss")
+	case r.segment == "organizations" && tid == personalTenant,
 		r.segment == "consumers" && tid != personalTenant,
 		len(r.allowed) > 0 && !slices.Contains(r.allowed, tid):
 		return errTenant
 	}
 	return nil
+}
+
+// signs reports whether a key that names its issuers may sign for a tenant.
+// Entra's common key set holds keys that are good for one tenant only, such as
+// those of personal accounts; without this any of them could speak for all.
+// A key names the v2.0 issuer, also when it signs v1.0 tokens.
+func (r issuerRule) signs(keyIssuers []string, tid string) bool {
+	if r.segment == "" || len(keyIssuers) == 0 {
+		return true
+	}
+	tenant := cmp.Or(tid, r.tenant, tenantTemplate)
+	return slices.ContainsFunc(keyIssuers, func(k string) bool {
+		return slices.ContainsFunc(r.forms, func(form string) bool {
+			return strings.ReplaceAll(k, tenantTemplate, tenant) == strings.ReplaceAll(form, tenantTemplate, tenant)
+		})
+	})
 }
 
 var errTenant = errors.New("the user's tenant is not admitted")
@@ -151,15 +182,8 @@ func cloudOf(issuer string) (Cloud, bool) {
 	if err != nil || u.Scheme != "https" {
 		return "", false
 	}
-	for cloud, sts := range securityTokenServices {
-		if u.Host == string(cloud) {
-			return cloud, true
-		}
-		if u.Host == sts && (cloud == Global || cloud == China) {
-			return cloud, true
-		}
-	}
-	return "", false
+	cloud, ok := entraHosts[strings.ToLower(u.Host)]
+	return cloud, ok
 }
 
 // entraForms are the v2.0 and v1.0 issuers of one tenant.
@@ -189,10 +213,16 @@ func checkTenants(issuer string, tenants []string) error {
 	if len(tenants) == 0 {
 		return nil
 	}
-	if _, _, _, multi := splitTenant(issuer); !multi {
-		if _, onEntra := cloudOf(issuer); !onEntra {
-			return errors.New("only Entra's issuers have tenants; want none")
-		}
+	_, segment, _, multi := splitTenant(issuer)
+	_, onEntra := cloudOf(issuer)
+	if segment == "consumers" {
+		segment = personalTenant
+	}
+	switch {
+	case !multi && !onEntra:
+		return errors.New("only Entra's issuers have tenants; want none")
+	case guid.MatchString(segment) && !slices.Contains(lowered(tenants), segment):
+		return fmt.Errorf("nobody could sign in: the Issuer's own tenant is not among them; want %q, or none", segment)
 	}
 	return nil
 }

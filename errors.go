@@ -54,6 +54,9 @@ type InteractionRequiredError struct {
 	// silent marks an attempt of Recognize's, whose failure is no failure.
 	silent bool
 
+	// chosen marks a sign-in that somebody began by opening a link.
+	chosen bool
+
 	// Cause is what the issuer or the API answered, if anything.
 	Cause error
 }

@@ -2,6 +2,9 @@ package signin
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -42,7 +45,7 @@ func (f *flights[V]) start(ctx context.Context, key string, limit time.Duration,
 	if c, ok := f.running[key]; ok {
 		return c
 	}
-	c := &flight[V]{done: make(chan struct{})}
+	c := &flight[V]{done: make(chan struct{}), err: errNoResult}
 	if f.running == nil {
 		f.running = make(map[string]*flight[V])
 	}
@@ -56,9 +59,24 @@ func (f *flights[V]) start(ctx context.Context, key string, limit time.Duration,
 			f.mu.Unlock()
 			close(c.done)
 		}()
-		c.value, c.err = fn(ctx)
+		c.value, c.err = guarded(ctx, fn)
 	})
 	return c
+}
+
+// errNoResult is what callers get if fn ends its goroutine.
+var errNoResult = errors.New("signin: a shared call ended without a result")
+
+// guarded turns a panic into an error. fn calls what the application gave us,
+// a credential or an HTTP transport, and runs on a goroutine of ours: there
+// net/http does not keep a panic from ending the process.
+func guarded[V any](ctx context.Context, fn func(context.Context) (V, error)) (value V, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("signin: panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fn(ctx)
 }
 
 // wait blocks until nothing is under way, or ctx ends.

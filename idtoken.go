@@ -11,9 +11,16 @@ import (
 	"fmt"
 	"hash"
 	"math"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
+
+// maxIDToken bounds what we parse of one, and leaves room in a store's value
+// for the other tokens. An ID token with many groups has 20 KB.
+const maxIDToken = 40 << 10
 
 // idToken is an ID token that has passed every check.
 type idToken struct {
@@ -26,6 +33,7 @@ type idToken struct {
 type idClaims struct {
 	Issuer    string       `json:"iss"`
 	Subject   string       `json:"sub"`
+	Audience  audience     `json:"aud"`
 	Expiry    *numericDate `json:"exp"`
 	NotBefore *numericDate `json:"nbf"`
 	IssuedAt  *numericDate `json:"iat"`
@@ -56,6 +64,18 @@ func (d *numericDate) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// audience is one name or a list of them.
+type audience []string
+
+func (a *audience) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(a))
+}
+
 // expectation is what an ID token must answer to. Empty fields ask nothing.
 type expectation struct {
 	nonce       string    // of the challenge; required in every token it led to
@@ -70,18 +90,21 @@ type expectation struct {
 // 3.3.2.12 and 3.3.3.6 that concerns one token. An *[issuerError] says that
 // the issuer's keys could not be had; any other error, that the token is bad.
 func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, want expectation) (*idToken, error) {
-	verified, err := meta.keys.verify(ctx, a.cfg.ClientID, raw)
+	if err := checkCompact(raw); err != nil {
+		return nil, err
+	}
+	_, err := meta.keys.verify(ctx, a.cfg.ClientID, raw)
 	if err != nil {
 		return nil, err
 	}
 	t := &idToken{raw: raw}
-	if err := verified.Claims(&t.idClaims); err != nil {
+	if err := decodeClaims(raw, &t.idClaims); err != nil {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
 	if err := meta.rule.check(t.Issuer, t.Tenant); err != nil {
 		return nil, err
 	}
-	if err := t.checkAudience(verified.Audience, a.cfg.ClientID); err != nil {
+	if err := t.checkAudience(a.cfg.ClientID); err != nil {
 		return nil, err
 	}
 	if err := t.checkTimes(a.now(), a.cfg.ClockSkew); err != nil {
@@ -90,9 +113,10 @@ func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, wa
 	if err := t.checkAuthTime(want, a.cfg.ClockSkew); err != nil {
 		return nil, err
 	}
-	// Core, 2: at most 255 ASCII characters.
-	if t.Subject == "" || len(t.Subject) > 255 {
-		return nil, errors.New("sub is missing or too long")
+	// Core, 2: at most 255 ASCII characters. encoding/json writes U+FFFD for
+	// whatever is no text, so that two such users would become one.
+	if t.Subject == "" || len(t.Subject) > 255 || strings.ContainsRune(t.Subject, utf8.RuneError) {
+		return nil, errors.New("sub is missing, too long, or not text")
 	}
 	if want.nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(want.nonce)) != 1 {
 		return nil, errors.New("nonce is not the challenge's")
@@ -111,20 +135,37 @@ func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, wa
 	return t, nil
 }
 
-// checkAudience checks the authorized party; that we are in the audience has
-// been checked with the signature (Core, 3.1.3.7, 3 to 5).
-func (c *idClaims) checkAudience(audience []string, clientID string) error {
-	if c.AuthParty == nil && len(audience) > 1 {
-		return errors.New("several audiences and no azp")
+// checkCompact admits the compact serialization only (Core, 2; RFC 7515, 3.1),
+// to the letter. go-jose takes JSON too, and drops spaces, so that it and we
+// could read two things in one token.
+func checkCompact(raw string) error {
+	switch {
+	case raw == "":
+		return errors.New("there is none")
+	case len(raw) > maxIDToken:
+		return errors.New("too long")
+	case strings.Count(raw, ".") != 2 || strings.ContainsFunc(raw, func(r rune) bool { return r != '.' && !isTokenRune(r) }):
+		return errors.New("not in compact serialization")
 	}
-	if c.AuthParty != nil && *c.AuthParty != clientID {
+	return nil
+}
+
+// checkAudience checks that the token is for us, and the authorized party
+// (Core, 3.1.3.7, 3 to 5).
+func (c *idClaims) checkAudience(clientID string) error {
+	switch {
+	case !slices.Contains(c.Audience, clientID):
+		return errors.New("aud is another client")
+	case c.AuthParty == nil && len(c.Audience) > 1:
+		return errors.New("several audiences and no azp")
+	case c.AuthParty != nil && *c.AuthParty != clientID:
 		return errors.New("azp is another client")
 	}
 	return nil
 }
 
-// checkTimes checks exp, nbf and iat with one allowance for clocks that
-// differ.
+// checkTimes checks exp, nbf, iat and auth_time with one allowance for clocks
+// that differ. An auth_time to come would pass for a recent sign-in until then.
 func (c *idClaims) checkTimes(now time.Time, skew time.Duration) error {
 	switch {
 	case c.Expiry == nil:
@@ -137,6 +178,8 @@ func (c *idClaims) checkTimes(now time.Time, skew time.Duration) error {
 		return errors.New("iat is missing")
 	case now.Add(skew).Before(c.IssuedAt.Time):
 		return errors.New("iat is in the future")
+	case c.AuthTime != nil && now.Add(skew).Before(c.AuthTime.Time):
+		return errors.New("auth_time is in the future")
 	}
 	return nil
 }
@@ -194,16 +237,35 @@ func headerAlg(raw string) string {
 	if err != nil {
 		return ""
 	}
-	var header struct {
-		Alg string `json:"alg"`
-	}
+	var header map[string]any // to the letter, as go-jose reads it
 	if json.Unmarshal(b, &header) != nil {
 		return ""
 	}
-	return header.Alg
+	alg, _ := header["alg"].(string)
+	return alg
 }
 
-func decodeClaims(raw string, c *idClaims) error { return json.Unmarshal(claimsOf(raw), c) }
+func decodeClaims(raw string, c *idClaims) error { return c.decode(claimsOf(raw)) }
+
+// decode reads claims by their names to the letter. encoding/json would take
+// "Sub" for sub, and some issuers let an administrator, or a user, add claims
+// of any other name.
+func (c *idClaims) decode(payload []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &all); err != nil {
+		return err
+	}
+	fields := reflect.ValueOf(c).Elem()
+	for i := range fields.NumField() {
+		name := fields.Type().Field(i).Tag.Get("json")
+		if raw, ok := all[name]; ok {
+			if err := json.Unmarshal(raw, fields.Field(i).Addr().Interface()); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
 
 // claimsOf returns the payload of a token that has been verified, as JSON.
 func claimsOf(raw string) json.RawMessage {

@@ -61,13 +61,16 @@ func (a *Auth) index(ctx context.Context, key string, c idClaims, expires int64)
 	return nil
 }
 
-// unindex removes a session that has ended.
-func (a *Auth) unindex(ctx context.Context, key string, c idClaims) {
-	for _, place := range a.indexPlaces(c) {
-		a.editIndex(ctx, place, func(entries []indexed) []indexed {
-			return slices.DeleteFunc(entries, func(e indexed) bool { return e.Key == key })
-		})
-	}
+// unindexLater removes a session that has ended, without anyone waiting. What
+// the list kept of it would, the list being bounded, push out a living one.
+func (a *Auth) unindexLater(ctx context.Context, s *session) {
+	a.background(ctx, "unindex."+s.key, storeTimeout, func(ctx context.Context) {
+		for _, place := range a.indexPlaces(idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}) {
+			a.editIndex(ctx, place, func(entries []indexed) []indexed {
+				return slices.DeleteFunc(entries, func(e indexed) bool { return e.Key == s.key })
+			})
+		}
+	})
 }
 
 // editIndex changes one list, as often as another replica is faster, and

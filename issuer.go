@@ -1,12 +1,16 @@
 package signin
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +22,7 @@ const (
 	discoveryAge     = 24 * time.Hour
 	maxBackoff       = 30 * time.Second
 	keyInterval      = time.Minute
+	keyRetry         = time.Second // after a fetch that failed
 )
 
 // issuer is the OpenID Provider as we know it. Nothing is fetched before it
@@ -53,7 +58,7 @@ type metadata struct {
 	AnnouncesIss          bool     `json:"authorization_response_iss_parameter_supported"`
 
 	rule issuerRule
-	keys *keySet
+	keys keySet
 }
 
 func newIssuer(c Config, now func() time.Time) *issuer {
@@ -110,7 +115,7 @@ func (i *issuer) fetch(ctx context.Context) (*metadata, error) {
 		return nil, err
 	}
 	if i.meta != nil && i.meta.JWKSURI == meta.JWKSURI {
-		meta.keys = i.meta.keys
+		meta.keys.source = i.meta.keys.source
 	}
 	i.meta, i.fetched, i.failures, i.err, i.retry = meta, i.now(), 0, nil, time.Time{}
 	return meta, nil
@@ -122,7 +127,7 @@ func (i *issuer) discover(ctx context.Context) (*metadata, error) {
 	// configures by the tenant's name; newIssuerRule knows how.
 	provider, err := oidc.NewProvider(oidc.InsecureIssuerURLContext(ctx, i.url), i.url)
 	if err != nil {
-		return nil, fmt.Errorf("discovery: %w", withoutURL(err))
+		return nil, fmt.Errorf("discovery: %w", bounded(withoutURL(err)))
 	}
 	meta := &metadata{}
 	if err := provider.Claims(meta); err != nil {
@@ -157,9 +162,16 @@ func (i *issuer) discover(ctx context.Context) (*metadata, error) {
 		}
 		algs = []string{oidc.RS256} // the one every provider must have
 	}
-	meta.keys = newKeySet(i.client, meta.JWKSURI, i.now)
-	meta.keys.algs = algs
+	meta.keys = keySet{newKeySource(i.client, meta.JWKSURI, i.now), algs, meta.rule}
 	return meta, nil
+}
+
+// bounded shortens an error that quotes what the issuer sent, a page maybe.
+func bounded(err error) error {
+	if text := err.Error(); len(text) > 300 {
+		return errors.New(printable(text, 300))
+	}
+	return err
 }
 
 // asymmetric are the signing algorithms an ID token may have. With a
@@ -169,24 +181,62 @@ var asymmetric = []string{
 	oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
 }
 
-// keySet verifies signatures by the issuer's keys. On a key id it does not
-// know it fetches them anew, at most once a minute; the first load does not
-// count, or a rotation right after a start would lock people out.
+// keySet verifies what the issuer has signed, by the metadata it is part of.
 type keySet struct {
-	remote *oidc.RemoteKeySet
+	source *keySource
 	algs   []string
+	rule   issuerRule
+}
+
+// verify checks signature, algorithm and audience of an ID or logout token.
+// What it leaves to the caller is in idtoken.go. An *[issuerError] says that
+// the keys could not be had, which says nothing about the token.
+func (k keySet) verify(ctx context.Context, clientID, raw string) (*oidc.IDToken, error) {
+	var lost error
+	v := oidc.NewVerifier("", k.source, &oidc.Config{
+		ClientID: clientID, SupportedSigningAlgs: k.algs,
+		SkipIssuerCheck: true, SkipExpiryCheck: true,
+	})
+	token, err := v.Verify(context.WithValue(ctx, keysErrorKey{}, &lost), raw)
+	if lost != nil {
+		return nil, &issuerError{lost}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var claims map[string]any // to the letter: a struct would take Tid for tid
+	if err := token.Claims(&claims); err != nil {
+		return nil, err
+	}
+	tid, _ := claims["tid"].(string)
+	if !k.rule.signs(k.source.issuersOf(raw), tid) {
+		return nil, errors.New("signed with a key of another tenant's issuer")
+	}
+	return token, nil
+}
+
+// keySource holds the issuer's keys. On a key id it does not know it fetches
+// them anew, at most once a minute; the first load does not count, or a
+// rotation right after a start would lock people out.
+type keySource struct {
+	remote *oidc.RemoteKeySet
 	next   http.RoundTripper
 	now    func() time.Time
 
 	mu       sync.Mutex
 	loaded   bool // guarded by mu, with what follows
+	failing  bool // the last fetch came to nothing
 	notUntil time.Time
+	issuers  map[string][]string // by key id, where a key names its issuer
 }
 
-var errKeysUnavailable = errors.New("the issuer's keys cannot be fetched")
+var (
+	errKeysUnavailable = errors.New("the issuer's keys cannot be fetched")
+	errKeyUnknown      = errors.New("the key is not among those fetched a moment ago")
+)
 
-func newKeySet(client *http.Client, url string, now func() time.Time) *keySet {
-	k := &keySet{next: client.Transport, now: now}
+func newKeySource(client *http.Client, url string, now func() time.Time) *keySource {
+	k := &keySource{next: client.Transport, now: now}
 	gated := *client
 	gated.Transport = k
 	if gated.Timeout == 0 || gated.Timeout > discoveryTimeout {
@@ -196,67 +246,99 @@ func newKeySet(client *http.Client, url string, now func() time.Time) *keySet {
 	return k
 }
 
-// RoundTrip lets a fetch of the keys through, or not yet.
-func (k *keySet) RoundTrip(req *http.Request) (*http.Response, error) {
+// RoundTrip lets a fetch of the keys through, or not yet. An answer that holds
+// no keys is no answer: sign-ins wait for a better one, a token is not to blame.
+func (k *keySource) RoundTrip(req *http.Request) (*http.Response, error) {
 	k.mu.Lock()
-	now, first := k.now(), !k.loaded
+	now := k.now()
 	if now.Before(k.notUntil) {
-		k.mu.Unlock()
-		if first {
+		defer k.mu.Unlock()
+		if k.failing || !k.loaded {
 			return nil, errKeysUnavailable
 		}
-		return nil, errors.New("the key is not among those fetched a moment ago")
+		return nil, errKeyUnknown
 	}
-	if first {
-		k.notUntil = now.Add(time.Second)
-	} else {
-		k.notUntil = now.Add(keyInterval)
-	}
+	k.notUntil = now.Add(keyInterval)
 	k.mu.Unlock()
 
-	resp, err := k.next.RoundTrip(req)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		if err == nil {
-			resp.Body.Close()
-		}
+	resp, issuers, err := k.fetch(req)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.failing = err != nil
+	switch {
+	case err != nil:
+		k.notUntil = now.Add(keyRetry)
 		return nil, errKeysUnavailable
-	}
-	if first {
-		k.mu.Lock()
+	case !k.loaded:
 		k.loaded, k.notUntil = true, time.Time{}
-		k.mu.Unlock()
 	}
+	k.issuers = issuers
 	return resp, nil
+}
+
+// fetch reads a key set whole, and what go-oidc would drop of it: Entra's keys
+// name the issuer they sign for.
+func (k *keySource) fetch(req *http.Request) (*http.Response, map[string][]string, error) {
+	resp, err := k.next.RoundTrip(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || len(body) > maxAnswer {
+		return nil, nil, errKeysUnavailable
+	}
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if json.Unmarshal(body, &set) != nil || len(set.Keys) == 0 {
+		return nil, nil, errKeysUnavailable
+	}
+	issuers := make(map[string][]string)
+	for _, raw := range set.Keys {
+		var key struct {
+			ID     string `json:"kid"`
+			Issuer string `json:"issuer"`
+		}
+		if json.Unmarshal(raw, &key) == nil && key.Issuer != "" {
+			issuers[key.ID] = append(issuers[key.ID], key.Issuer)
+		}
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, issuers, nil
+}
+
+// issuersOf returns the issuers that the key of a verified token signs for,
+// none if it does not say.
+func (k *keySource) issuersOf(raw string) []string {
+	head, _, _ := strings.Cut(raw, ".")
+	b, err := base64.RawURLEncoding.DecodeString(head)
+	var header map[string]any
+	if err != nil || json.Unmarshal(b, &header) != nil {
+		return nil
+	}
+	kid, _ := header["kid"].(string)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.issuers[kid]
 }
 
 // VerifySignature implements [oidc.KeySet]. go-oidc turns the error into
 // text, so that one of ours is left where verify finds it.
-func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
+func (k *keySource) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
 	payload, err := k.remote.VerifySignature(ctx, jwt)
-	if errors.Is(err, errKeysUnavailable) {
-		if lost, ok := ctx.Value(keysErrorKey{}).(*error); ok {
-			*lost = errKeysUnavailable
-		}
+	lost, ok := ctx.Value(keysErrorKey{}).(*error)
+	switch {
+	case err == nil || !ok:
+	case errors.Is(err, errKeysUnavailable):
+		*lost = errKeysUnavailable
+	case ctx.Err() != nil:
+		*lost = ctx.Err() // nobody waited for the keys
 	}
 	return payload, err
 }
 
 type keysErrorKey struct{}
-
-// verify checks signature, algorithm and audience of an ID or logout token.
-// What it leaves to the caller is in idtoken.go.
-func (k *keySet) verify(ctx context.Context, clientID, raw string) (*oidc.IDToken, error) {
-	var lost error
-	v := oidc.NewVerifier("", k, &oidc.Config{
-		ClientID: clientID, SupportedSigningAlgs: k.algs,
-		SkipIssuerCheck: true, SkipExpiryCheck: true,
-	})
-	token, err := v.Verify(context.WithValue(ctx, keysErrorKey{}, &lost), raw)
-	if lost != nil {
-		return nil, &issuerError{lost}
-	}
-	return token, err
-}
 
 // boundedTransport ends an endless answer.
 type boundedTransport struct{ next http.RoundTripper }

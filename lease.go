@@ -28,8 +28,14 @@ const (
 	leaseStale = 3 * time.Second
 	leasePoll  = 50 * time.Millisecond
 
-	// storeTimeout bounds one call to the store.
-	storeTimeout = 2 * time.Second
+	// beatTimeout keeps the time between two beats below leaseStale, even of
+	// one whose answer is lost.
+	beatTimeout = time.Second
+
+	// storeTimeout bounds one call to the store, and storePatience how long one
+	// that fails is asked again while someone waits.
+	storeTimeout  = 2 * time.Second
+	storePatience = 5 * time.Second
 )
 
 type lease struct {
@@ -41,8 +47,9 @@ type lease struct {
 	// to do may have been done.
 	orphaned bool
 
-	mu    sync.Mutex
-	value []byte // what we last wrote; guarded by mu
+	mu     sync.Mutex
+	value  []byte    // what we last knew to be written; guarded by mu, with what follows
+	proved time.Time // when we were last known to hold it
 
 	stop    context.CancelFunc
 	stopped chan struct{}
@@ -50,16 +57,22 @@ type lease struct {
 
 // acquire takes the lease under key, waiting for its holder as long as ctx
 // allows. If the holder leaves an outcome, acquire returns that instead.
-// ttl is only for what a dead process leaves behind.
+// ttl is only for what a dead process leaves behind. A store that does not
+// answer is a *storeError after a few seconds.
 func acquire(ctx context.Context, store Store, key string, ttl time.Duration) (held *lease, outcome []byte, err error) {
 	l := &lease{store: store, key: key, ttl: ttl}
 	l.value = append(append([]byte{leaseMark}, randomBytes(16)...), make([]byte, 8)...)
 
-	var seen []byte // the holder's value, as last read
-	var since time.Time
-	var old []byte // what we try to replace: nothing, or a lease gone stale
+	var seen []byte       // the holder's value, as last read
+	var since time.Time   // when we first saw it
+	var failing time.Time // since when the store does not answer
+	var old []byte        // what we try to replace: nothing, or a lease gone stale
 	for {
-		found, swapped, err := l.swap(ctx, old, l.value)
+		asked := time.Now()
+		found, swapped, err := l.try(ctx, old, failing)
+		if err == nil {
+			failing = time.Time{}
+		}
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return nil, nil, err
@@ -68,16 +81,25 @@ func acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 			// we try to replace stays: if our Swap arrived all the same, the
 			// next one finds our value, and we still know whose it was before.
 			seen = nil
+			if failing.IsZero() {
+				failing = asked
+			}
+			if time.Since(failing)+leasePoll >= storePatience {
+				return nil, nil, err
+			}
 		case swapped, bytes.Equal(found, l.value):
 			// The latter: our Swap arrived, its answer did not.
 			l.orphaned = old != nil
+			l.proved = asked
 			l.keep(ctx)
 			return l, nil, nil
 		case len(found) > 0 && found[0] != leaseMark:
 			return nil, found, nil
+		case len(found) == 0:
+			seen, old = nil, nil // its holder has ended it
 		case !bytes.Equal(found, seen):
 			seen, since, old = found, time.Now(), nil
-		case len(found) > 0 && time.Since(since) >= leaseStale:
+		case time.Since(since) >= leaseStale:
 			old = found
 			continue
 		}
@@ -87,6 +109,17 @@ func acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 	}
 }
 
+// try is one attempt to take the lease, from a store that has been failing
+// since a time, if it has.
+func (l *lease) try(ctx context.Context, old []byte, failing time.Time) (found []byte, swapped bool, err error) {
+	if !failing.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, failing.Add(storePatience))
+		defer cancel()
+	}
+	return l.swap(ctx, old, l.value)
+}
+
 // keep changes the beat until the lease is ended.
 func (l *lease) keep(ctx context.Context) {
 	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -94,27 +127,57 @@ func (l *lease) keep(ctx context.Context) {
 	go func() {
 		defer close(l.stopped)
 		for sleep(ctx, leaseBeat) == nil {
+			l.mu.Lock()
 			l.beat(ctx)
+			l.mu.Unlock()
 		}
 	}()
 }
 
-func (l *lease) beat(ctx context.Context) {
+// beat writes a new value in place of our last one. The caller holds mu.
+func (l *lease) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	start := time.Now()
+	for range 2 {
+		next := bytes.Clone(l.value)
+		binary.BigEndian.PutUint64(next[17:], binary.BigEndian.Uint64(next[17:])+1)
+		found, swapped, err := l.swap(ctx, l.value, next)
+		if err == nil && !swapped && found == nil {
+			// The store has lost it. Nobody else was there to take it, or
+			// their value would be.
+			found, swapped, err = l.swap(ctx, nil, next)
+		}
+		switch {
+		case err != nil:
+			return err // unknown; the next beat finds out
+		case swapped, bytes.Equal(found, next):
+			l.value, l.proved = next, start
+			return nil
+		case !l.wrote(found):
+			return errLeaseLost
+		}
+		l.value = found // an earlier beat arrived, its answer did not
+	}
+	return errLeaseLost
+}
+
+// wrote reports whether a value found in the store is one of ours.
+func (l *lease) wrote(found []byte) bool {
+	return len(found) == len(l.value) && bytes.Equal(found[:17], l.value[:17])
+}
+
+// sure reports whether the lease is certainly ours, for as long as it takes
+// to send a request. A process that was stopped for a while, or cut off from
+// the store, may have been taken for dead, and then what it was about to send
+// has been sent by another.
+func (l *lease) sure(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	next := bytes.Clone(l.value)
-	binary.BigEndian.PutUint64(next[17:], binary.BigEndian.Uint64(next[17:])+1)
-	found, swapped, err := l.swap(ctx, l.value, next)
-	if swapped || err == nil && bytes.Equal(found, next) {
-		l.value = next
-		return
+	if time.Since(l.proved) < leaseStale/2 {
+		return nil
 	}
-	if err != nil {
-		// Unknown: the store holds either the old value or the new one. Read.
-		if found, _, err = l.swap(ctx, nil, l.value); err == nil && bytes.Equal(found, next) {
-			l.value = next
-		}
-	}
+	return l.beat(ctx)
 }
 
 // end stops the beat and leaves outcome in the lease's place; nil leaves
@@ -126,19 +189,25 @@ func (l *lease) end(ctx context.Context, outcome []byte) error {
 		<-l.stopped
 		l.stop = nil
 	}
-	found, swapped, err := l.swap(ctx, l.value, outcome)
-	switch {
-	case err != nil:
-		return err
-	case swapped, bytes.Equal(found, outcome):
-		return nil
-	case len(found) == len(l.value) && bytes.Equal(found[:17], l.value[:17]):
-		// Our own beat, written though its answer was lost.
-		l.value = found
-		_, swapped, err = l.swap(ctx, found, outcome)
-		if err != nil || swapped {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for range 2 {
+		found, swapped, err := l.swap(ctx, l.value, outcome)
+		switch {
+		case err != nil:
 			return err
+		case swapped, bytes.Equal(found, outcome):
+			return nil
+		case found == nil:
+			// The store has lost it; the outcome must be there all the same.
+			if _, swapped, err = l.swap(ctx, nil, outcome); err != nil || swapped {
+				return err
+			}
+			return errLeaseLost
+		case !l.wrote(found):
+			return errLeaseLost
 		}
+		l.value = found // our own beat, written though its answer was lost
 	}
 	return errLeaseLost
 }

@@ -41,6 +41,7 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, newPage(pageCallbackUnreadable, home), "", err)
 		return
 	}
+	need.chosen = true
 	a.challenge(w, r, need, to)
 }
 
@@ -52,9 +53,12 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 			return &asked.Need, newReturnPath(asked.Return), nil
 		}
 	}
-	need := &InteractionRequiredError{Reason: ReasonSignIn}
-	if !params.Has("iss") {
+	need, home := &InteractionRequiredError{Reason: ReasonSignIn}, newReturnPath(a.site(r).path("/"))
+	switch {
+	case params.Has("return"):
 		return need, newReturnPath(params.Get("return")), nil
+	case !params.Has("iss"):
+		return need, home, nil
 	}
 	// Another issuer's initiation must not lead to ours: the user would prove
 	// to one who they are for what another asked.
@@ -67,7 +71,7 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 	if hint := params.Get("login_hint"); len(hint) <= 1024 {
 		need.LoginHint = hint
 	}
-	to := returnPath{}
+	to := home
 	if target, err := url.Parse(params.Get("target_link_uri")); err == nil {
 		here := a.site(r)
 		if target.Scheme == here.scheme && strings.EqualFold(target.Host, here.host) && target.User == nil {
@@ -83,6 +87,11 @@ type ask struct {
 	Time   int64                    `json:"t"`
 	Return string                   `json:"p"`
 	Need   InteractionRequiredError `json:"n"`
+}
+
+// askURL is a link that starts a sign-in for need and comes back to a page.
+func (a *Auth) askURL(r *http.Request, need *InteractionRequiredError, to returnPath) string {
+	return a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {a.sealNeed(need, to)}}.Encode()
 }
 
 func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
@@ -109,7 +118,9 @@ func (a *Auth) openAsk(raw string) (*ask, error) {
 		return nil, err
 	}
 	if age := a.now().Sub(time.Unix(asked.Time, 0)); age > stateLifetime {
-		return nil, errStale
+		// What was missing then need not be any more; the page will say. Which
+		// page it was still holds.
+		asked.Need = InteractionRequiredError{Reason: ReasonSignIn}
 	}
 	return asked, nil
 }

@@ -79,7 +79,8 @@ type memoryShard struct {
 }
 
 type memoryEntry struct {
-	value   []byte // its bytes are never written to
+	shard   *memoryShard
+	value   []byte // its bytes are never written to; nil: removed
 	expires time.Duration
 	used    atomic.Int64 // a time.Duration
 }
@@ -96,22 +97,36 @@ func NewMemoryStore() *MemoryStore {
 
 // Get implements [Store]. It does not look at ctx: there is nothing to wait for.
 func (m *MemoryStore) Get(_ context.Context, key string) (value []byte, ok bool, err error) {
+	value, ok = m.read(m.entry(key))
+	return value, ok, nil
+}
+
+// entry returns what is under key, or nil. It can be read for as long as it
+// is there, which spares looking for it: finding a key among many costs more
+// than the rest of a request.
+func (m *MemoryStore) entry(key string) *memoryEntry {
 	s := m.shard(key)
 	s.mu.RLock()
-	e := s.entries[key]
+	defer s.mu.RUnlock()
+	return s.entries[key]
+}
+
+// read is Get for an entry. One that is gone does not come back, but there
+// may be another under its key.
+func (m *MemoryStore) read(e *memoryEntry) (value []byte, ok bool) {
 	if e == nil {
-		s.mu.RUnlock()
-		return nil, false, nil
+		return nil, false
 	}
+	e.shard.mu.RLock()
 	value, expires := e.value, e.expires
-	s.mu.RUnlock()
+	e.shard.mu.RUnlock()
 
 	now := m.elapsed()
-	if now >= expires {
-		return nil, false, nil
+	if value == nil || now >= expires {
+		return nil, false
 	}
 	e.touch(now)
-	return value, true, nil
+	return value, true
 }
 
 // Swap implements [Store]. It fails only for a ttl that is not positive and
@@ -166,7 +181,7 @@ func (m *MemoryStore) swap(key string, old, new []byte, ttl time.Duration) (foun
 	}
 	if new != nil {
 		if e == nil {
-			e = &memoryEntry{}
+			e = &memoryEntry{shard: s}
 			s.entries[key] = e
 		} else {
 			m.size.Add(-entrySize(key, e.value))
@@ -270,8 +285,10 @@ func (s *memoryShard) sweep(now time.Duration) (freed int64) {
 }
 
 func (s *memoryShard) remove(key string, e *memoryEntry) (freed int64) {
+	freed = entrySize(key, e.value)
 	delete(s.entries, key)
-	return entrySize(key, e.value)
+	e.value = nil
+	return freed
 }
 
 func (e *memoryEntry) touch(now time.Duration) {

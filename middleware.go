@@ -69,6 +69,7 @@ type Auth struct {
 	store    Store
 	sessions sessions.Store
 	opened   *opened
+	scopes   []string // those of Config.Scopes that tokens are found by
 	log      *slog.Logger
 	now      func() time.Time
 
@@ -79,6 +80,7 @@ type Auth struct {
 	redemptions flights[*redeemed]
 	refreshes   flights[*renewed]
 	backoff     backoff
+	apps        appTokens
 	chores      flights[struct{}]
 }
 
@@ -96,6 +98,7 @@ func New(c Config) (*Auth, error) {
 		store:        c.Store,
 		sessions:     c.Sessions,
 		opened:       newOpened(),
+		scopes:       unreserved(c.Scopes),
 		log:          c.Logger,
 		now:          time.Now,
 		loginPath:    sibling(c.CallbackPath, "login"),
@@ -132,8 +135,7 @@ func sibling(callback, name string) string { return path.Join(path.Dir(callback)
 // is the one that came in.
 func (a *Auth) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v := &visit{auth: a, outer: visitFrom(r.Context()), r: r}
-		r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+		r = r.WithContext(&visit{Context: r.Context(), auth: a, r: r})
 		if ours, ok := a.paths[r.URL.Path]; ok {
 			ours(w, r)
 			return
@@ -178,21 +180,22 @@ func (a *Auth) Require(need Requirement, next http.Handler) http.Handler {
 			return
 		}
 		s, err := v.session(r.Context())
+		now := a.now()
 		if err == nil {
-			err = a.meets(r.Context(), v, s, need)
+			err = a.meets(r.Context(), v, s, need, now)
 		}
 		switch _, forbidden := errors.AsType[*forbiddenError](err); {
 		case err == nil:
-			a.settleLoop(w, r, s)
+			a.settleLoop(w, r, s, now)
 			if visitFrom(r.Context()) != v { // another Auth is nearer
 				r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 			}
 			next.ServeHTTP(w, r)
 		case forbidden:
-			a.fail(w, r, newForbiddenPage(s.user.Name(), a.switchAccount(r, newReturnPath(a.requestPath(r)))), "", err)
+			a.fail(w, r, newForbiddenPage(s.user.Name(), a.switchAccount(r, a.returnTo(r))), "", err)
 		case a.Challenge(w, r, err):
 		default:
-			a.fail(w, r, a.unavailable(newReturnPath(a.requestPath(r)), err), "", err)
+			a.fail(w, r, a.unavailable(a.returnTo(r), err), "", err)
 		}
 	})
 }
@@ -207,7 +210,7 @@ func (e *forbiddenError) Unwrap() error { return e.cause }
 
 // meets reports what a session lacks: an *InteractionRequiredError for what
 // the user can mend, a *forbiddenError for what they cannot.
-func (a *Auth) meets(ctx context.Context, v *visit, s *session, need Requirement) error {
+func (a *Auth) meets(ctx context.Context, v *visit, s *session, need Requirement, now time.Time) error {
 	if s == nil {
 		return &InteractionRequiredError{Reason: ReasonSignIn, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
 	}
@@ -219,7 +222,7 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, need Requirement
 	if !a.strongEnough(s.user, need) {
 		return &InteractionRequiredError{Reason: ReasonClaims, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
 	}
-	if s.record.dead(a.now()) {
+	if s.record.dead(now) {
 		return &InteractionRequiredError{Reason: ReasonRefused, Scopes: need.Scopes, Resource: need.Resource}
 	}
 	if len(need.Scopes) == 0 && need.Resource == "" {
@@ -233,7 +236,8 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, need Requirement
 // at hand or can be had, and the store answers. It is for a readiness probe.
 func (a *Auth) Ready(ctx context.Context) error {
 	_, issuerErr := a.issuer.metadata(ctx)
-	_, _, storeErr := a.get(ctx, storeKey("ready", nil))
+	// Past any copy: one serves for a while after its store has gone.
+	_, storeErr := readFresh(ctx, a.store, storeKey("ready", nil))
 	return errors.Join(issuerErr, storeErr)
 }
 

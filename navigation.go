@@ -42,8 +42,8 @@ func kindOf(r *http.Request) requestKind {
 		default: // the issuer's page does not work in a frame
 			return kindOther
 		}
-	} else if !acceptsHTML(h.Values("Accept")) {
-		return kindOther
+	} else if html, problem := acceptance(h.Values("Accept")); html == 0 || html < problem {
+		return kindOther // */* is what scripts say
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
@@ -52,20 +52,6 @@ func kindOf(r *http.Request) requestKind {
 		return kindSubmission
 	}
 	return kindOther
-}
-
-// acceptsHTML reports whether HTML is named. */* is what scripts say.
-func acceptsHTML(accept []string) bool {
-	for _, line := range accept {
-		for part := range strings.SplitSeq(line, ",") {
-			media, params, _ := strings.Cut(part, ";")
-			switch strings.ToLower(strings.TrimSpace(media)) {
-			case "text/html", "application/xhtml+xml":
-				return !strings.HasPrefix(strings.ReplaceAll(params, " ", "")+";", "q=0;")
-			}
-		}
-	}
-	return false
 }
 
 func containsFold(s, sub string) bool {

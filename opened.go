@@ -27,10 +27,11 @@ type opened struct {
 // openedShard has two generations: what is used moves to the younger, and the
 // older is dropped whole.
 type openedShard struct {
-	mu       sync.RWMutex
-	young    map[string]*session
-	old      map[string]*session
-	_padding [64]byte // shards do not share a cache line
+	mu    sync.RWMutex
+	young map[string]*session
+	old   map[string]*session
+
+	_ [64]byte // shards do not share a cache line
 }
 
 func newOpened() *opened { return &opened{seed: maphash.MakeSeed()} }
@@ -65,13 +66,7 @@ func (o *opened) put(id string, s *session) {
 	sh.young[id] = s
 	delete(sh.old, id)
 	sh.mu.Unlock()
-
-	o.mu.Lock()
-	if !o.armed {
-		o.armed = true
-		time.AfterFunc(openedIdle, o.age)
-	}
-	o.mu.Unlock()
+	o.arm()
 }
 
 func (o *opened) forget(id string) {
@@ -85,6 +80,11 @@ func (o *opened) forget(id string) {
 // age drops what has not been used since the last time. It runs only as long
 // as something is remembered.
 func (o *opened) age() {
+	// First, so that whoever puts something into a shard already seen to here
+	// sees to it that there is a next time.
+	o.mu.Lock()
+	o.armed = false
+	o.mu.Unlock()
 	left := false
 	for i := range o.shards {
 		sh := &o.shards[i]
@@ -93,10 +93,17 @@ func (o *opened) age() {
 		left = left || len(sh.old) > 0
 		sh.mu.Unlock()
 	}
+	if left {
+		o.arm()
+	}
+}
+
+// arm sees to it that age runs again.
+func (o *opened) arm() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.armed = left
-	if left {
+	if !o.armed {
+		o.armed = true
 		time.AfterFunc(openedIdle, o.age)
 	}
 }

@@ -1,9 +1,6 @@
 package signin
 
-import (
-	"context"
-	"net/http"
-)
+import "net/http"
 
 // Recognize signs in, without asking them anything, visitors whom the issuer
 // knows already (prompt=none; OpenID Connect Core, 3.1.2.1). It is for pages
@@ -29,10 +26,10 @@ func (a *Auth) Recognize(next http.Handler) http.Handler {
 		switch {
 		case b == nil:
 			a.writeBrowser(w, r, &browser{secret: randomBytes(secretLen)})
-		case !b.asked && a.ready(r.Context()):
+		case !b.asked && a.ready(r):
 			b.asked = true
 			need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "none", silent: true}
-			a.challengeBrowser(w, r, b, need, newReturnPath(a.requestPath(r)))
+			a.challengeBrowser(w, r, b, need, a.returnTo(r))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -40,17 +37,10 @@ func (a *Auth) Recognize(next http.Handler) http.Handler {
 }
 
 // ready reports whether a challenge can begin.
-func (a *Auth) ready(ctx context.Context) bool {
-	_, err := a.issuer.metadata(ctx)
-	return err == nil
-}
-
-// nobodyThere reports the answers to prompt=none that mean: not without
-// asking (OpenID Connect Core, 3.1.2.6).
-func nobodyThere(code string) bool {
-	switch code {
-	case "login_required", "interaction_required", "consent_required", "account_selection_required":
-		return true
+func (a *Auth) ready(r *http.Request) bool {
+	if a.site(r).fault() != nil {
+		return false
 	}
-	return false
+	_, err := a.issuer.metadata(r.Context())
+	return err == nil
 }

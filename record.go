@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -15,18 +16,20 @@ type record struct {
 	Created     int64     `json:"c"`
 	Expires     int64     `json:"x"`
 	Seen        int64     `json:"s"`
+	Tokens      []held    `json:"t,omitempty"`
+	Refusals    []refusal `json:"f,omitempty"`
 	IDToken     string    `json:"i"`
 	HomeAccount string    `json:"h,omitempty"`
 	Refresh     string    `json:"r,omitempty"`
-	Tokens      []held    `json:"t,omitempty"`
-	Refusals    []refusal `json:"f,omitempty"`
+	Origin      *origin   `json:"o,omitempty"` // of Refresh
 }
 
 // session is a record as it stood at one moment. It is never modified.
 type session struct {
-	secret []byte // the 32 bytes of the cookie
-	key    string // in the store
-	sealed []byte // as read from the store
+	secret []byte       // the 32 bytes of the cookie
+	key    string       // in the store
+	sealed []byte       // as read from the store
+	entry  *memoryEntry // there, if it is a MemoryStore
 	record *record
 	user   *User
 }
@@ -40,22 +43,40 @@ func (s *session) name() (secret []byte, key string) {
 }
 
 func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, error) {
-	plain, err := a.keys.open("record", secret, []byte(key), sealed)
+	packed, err := a.keys.open("record", secret, []byte(key), sealed)
 	if err != nil {
 		return nil, err
 	}
-	r := &record{}
+	plain, err := unpack(packed)
+	if err != nil {
+		return nil, err
+	}
+	// One piece of memory, token included: what a request looks at is close
+	// together. Among many sessions, nothing costs it more than main memory.
+	o := &struct {
+		session session
+		record  record
+		tokens  [1]held
+	}{}
+	s, r := &o.session, &o.record
+	r.Tokens = o.tokens[:0]
 	if err := json.Unmarshal(plain, r); err != nil {
 		return nil, errUnsealed
+	}
+	for i, t := range r.Tokens {
+		if slices.Equal(t.Scopes, a.scopes) {
+			r.Tokens[i].Scopes = a.scopes // nearly every session has them
+		}
 	}
 	claims := idClaims{}
 	if err := decodeClaims(r.IDToken, &claims); err != nil {
 		return nil, errUnsealed
 	}
-	return &session{
+	*s = session{
 		secret: secret, key: key, sealed: sealed, record: r,
 		user: newUser(claims, r.IDToken, r.HomeAccount, a.cfg.NameClaim),
-	}, nil
+	}
+	return s, nil
 }
 
 func (a *Auth) sealRecord(secret []byte, key string, r *record) []byte {
@@ -63,15 +84,14 @@ func (a *Auth) sealRecord(secret []byte, key string, r *record) []byte {
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	return a.keys.seal("record", secret, []byte(key), plain)
+	return a.keys.seal("record", secret, []byte(key), pack(plain))
 }
 
 // alive reports whether a record has neither expired nor been idle too long.
-func (a *Auth) alive(r *record) bool { return a.remaining(r) > 0 }
+func (a *Auth) alive(r *record) bool { return a.remaining(r, a.now()) > 0 }
 
 // remaining is how long a record may still be kept.
-func (a *Auth) remaining(r *record) time.Duration {
-	now := a.now()
+func (a *Auth) remaining(r *record, now time.Time) time.Duration {
 	left := time.Unix(r.Expires, 0).Sub(now)
 	if idle := a.cfg.IdleTimeout; idle > 0 {
 		left = min(left, time.Unix(r.Seen, 0).Add(idle).Sub(now))
@@ -101,28 +121,25 @@ var errSessionEnded = errors.New("the session has ended")
 // change gets a copy that it may modify. While the store fails update tries
 // again, until ctx ends. It reports errSessionEnded if there is no record.
 func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*session, error) {
-	var written []byte // what we tried last, whose outcome is unknown
-	pause := 50 * time.Millisecond
 	for {
 		next := s.record.clone()
 		change(next)
-		if written == nil {
-			written = a.sealRecord(s.secret, s.key, next)
-		}
-		found, swapped, err := swap(ctx, a.store, s.key, s.sealed, written, max(a.remaining(next), time.Second))
+		// The same bytes each time: after an error they may be there already.
+		written := a.sealRecord(s.secret, s.key, next)
+		var found []byte
+		var swapped bool
+		err := insist(ctx, func() (err error) {
+			found, swapped, err = swap(ctx, a.store, s.key, s.sealed, written, max(a.remaining(next, a.now()), time.Second))
+			return err
+		})
 		switch {
 		case err != nil:
-			if err := sleep(ctx, pause); err != nil {
-				return nil, err
-			}
-			pause = min(2*pause, 500*time.Millisecond)
-			continue // with the same bytes, to know them again
+			return nil, err
 		case swapped, bytes.Equal(found, written):
 			return a.openSession(s.secret, s.key, written)
 		case found == nil:
 			return nil, errSessionEnded
 		}
-		written = nil
 		if s, err = a.openSession(s.secret, s.key, found); err != nil {
 			return nil, fmt.Errorf("record: %w", err)
 		}
@@ -137,23 +154,36 @@ func (a *Auth) create(ctx context.Context, secret []byte, r *record) (*session, 
 	if err := decodeClaims(r.IDToken, &claims); err != nil {
 		return nil, err
 	}
+	err := insist(ctx, func() error {
+		if err := a.index(ctx, key, claims, r.Expires); err != nil {
+			return err
+		}
+		found, swapped, err := swap(ctx, a.store, key, nil, sealed, a.remaining(r, a.now()))
+		switch {
+		case err != nil:
+			return err
+		case !swapped && !bytes.Equal(found, sealed):
+			return errors.New("the store holds another record under a new key")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &session{
+		secret: secret, key: key, sealed: sealed, record: r,
+		user: newUser(claims, r.IDToken, r.HomeAccount, a.cfg.NameClaim),
+	}, nil
+}
+
+// insist calls fn until it no longer reports a store that fails, or ctx ends.
+// The error is fn's: it says more than that time is up.
+func insist(ctx context.Context, fn func() error) error {
 	pause := 50 * time.Millisecond
 	for {
-		if err := a.index(ctx, key, claims, r.Expires); err != nil {
-			if err := sleep(ctx, pause); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		found, swapped, err := swap(ctx, a.store, key, nil, sealed, a.remaining(r))
-		switch {
-		case err == nil && (swapped || bytes.Equal(found, sealed)):
-			return a.openSession(secret, key, sealed)
-		case err == nil:
-			return nil, errors.New("the store holds another record under a new key")
-		}
-		if err := sleep(ctx, pause); err != nil {
-			return nil, err
+		err := fn()
+		if _, failing := errors.AsType[*storeError](err); !failing || sleep(ctx, pause) != nil {
+			return err
 		}
 		pause = min(2*pause, 500*time.Millisecond)
 	}

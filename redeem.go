@@ -142,14 +142,17 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	home := homeAccount(answer.ClientInfo)
 	var before *session
 	if secret, err := a.keys.open("extend", b.secret, tx.ID, tx.Session); err == nil {
-		for before, err = a.freshSession(ctx, secret); err != nil; before, err = a.freshSession(ctx, secret) {
-			if err := sleep(ctx, leaseBeat); err != nil {
-				return nil, err
-			}
+		err := insist(ctx, func() (err error) {
+			before, err = a.freshSession(ctx, secret)
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	if before != nil && tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
-		if err := a.index(ctx, before.key, id.idClaims, before.record.Expires); err != nil {
+		err := insist(ctx, func() error { return a.index(ctx, before.key, id.idClaims, before.record.Expires) })
+		if err != nil {
 			return nil, err
 		}
 		s, err := a.update(ctx, before, func(r *record) {
@@ -177,7 +180,9 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	if before != nil {
 		// If this fails, the old record ends by its own time: no cookie is
 		// left that names it.
-		a.drop(ctx, before.key)
+		if a.drop(ctx, before.key) == nil {
+			a.unindexLater(ctx, before)
+		}
 	}
 	return s, nil
 }

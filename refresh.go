@@ -1,15 +1,15 @@
 package signin
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -18,9 +18,12 @@ const (
 	refreshLimit = 30 * time.Second
 
 	// saveWait is how long the callers of a refresh wait for its save. Then
-	// they get the token, and the save goes on for as long as saveLimit.
+	// they get the token, and the save goes on for as long as saveLimit. The
+	// lease lives longer than that: a store that comes back after all of it
+	// must not let a sibling have the old refresh token.
 	saveWait  = 2 * time.Second
-	saveLimit = 10 * time.Minute
+	saveLimit = 24 * time.Hour
+	leaseTTL  = saveLimit + time.Hour
 )
 
 // renewed is what a refresh came to.
@@ -29,54 +32,87 @@ type renewed struct {
 	token   *held
 }
 
-// refresh obtains a token for req, once however many ask. known is an access
-// token that is held and does not count; req.reject is another.
+// refresh obtains a token for req, once however many ask. req.reject is a
+// token that is held and does not count.
 //
 // The invariant: a refresh token is sent by one process at a time, and what
 // comes back for it is in the store before another is sent.
-func (a *Auth) refresh(ctx context.Context, s *session, req TokenRequest, known string) (*renewed, error) {
+func (a *Auth) refresh(ctx context.Context, s *session, req TokenRequest) (*renewed, error) {
+	if req.Claims != "" && validClaims(req.Claims) == "" {
+		return nil, errors.New("signin: token request: Claims is not a JSON object of at most 4 KiB")
+	}
+	// The call goes on without its callers, who may change what they gave us.
+	req.Scopes, req.Params = slices.Clone(req.Scopes), cloneParams(req.Params)
 	_, asked := refusalKeys("", &req)
-	ctx, cancel := context.WithTimeout(ctx, refreshLimit)
+	key := strings.Join([]string{s.key, string(asked), req.reject, req.Params.Encode()}, "\x00")
+	wait, cancel := context.WithTimeout(ctx, refreshLimit)
 	defer cancel()
-	return a.refreshes.do(ctx, s.key+string(asked)+known+req.reject+req.Params.Encode(), refreshLimit, func(ctx context.Context) (*renewed, error) {
-		l, _, err := acquire(ctx, a.store, storeKey("l", s.secret), saveLimit)
-		if err != nil {
-			return nil, err
+	r, err := a.refreshes.do(wait, key, refreshLimit, func(ctx context.Context) (*renewed, error) {
+		r, err := a.refreshLeased(ctx, s, &req)
+		if t := s.record.find(&req); t == nil || !t.valid(a.now()) || !t.serves(&req) {
+			shareFailure(ctx, err)
 		}
-		kept := false
-		defer func() {
-			if !kept {
-				l.end(ctx, nil)
-			}
-		}()
-		for range 2 {
-			// What is decided under the lease is decided on a fresh read.
-			s, err := a.freshSession(ctx, s.secret)
-			if err != nil {
-				return nil, err
-			}
-			if s == nil {
-				return nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
-			}
-			now := a.now()
-			if t := s.record.find(&req); t != nil && t.Access != req.reject && t.Access != known && req.Claims == "" && t.fresh(now, a.cfg.ExpiryMargin) {
-				return &renewed{s, t}, nil // a sibling has been here
-			}
-			if err := silentRefusal(s.record, &req, now); err != nil {
-				return nil, err
-			}
-			r, err := a.refreshOnce(ctx, l, &kept, s, &req)
-			if err == nil || !errors.Is(err, errRotated) {
-				return r, err
-			}
-		}
-		return nil, errRotated
+		return r, err
 	})
+	if err != nil && ctx.Err() == nil && wait.Err() != nil {
+		return nil, &temporaryError{err}
+	}
+	return r, err
+}
+
+// refreshLeased refreshes while no other replica does.
+func (a *Auth) refreshLeased(ctx context.Context, s *session, req *TokenRequest) (*renewed, error) {
+	if silentRefusal(s.record, req, a.now()) != nil {
+		// Nothing will be sent, so there is nothing to exclude others from.
+		if s, r, err := a.consult(ctx, s, req); s == nil || r != nil || err != nil {
+			return r, err
+		}
+	}
+	a.issuer.metadata(ctx) // which may take its time, rather now than under the lease
+	l, _, err := acquire(ctx, a.store, storeKey("l", s.secret), leaseTTL)
+	if err != nil {
+		return nil, err
+	}
+	kept := false
+	defer func() {
+		if !kept {
+			l.end(ctx, nil)
+		}
+	}()
+	for range 2 {
+		s, r, err := a.consult(ctx, s, req)
+		if r != nil || err != nil {
+			return r, err
+		}
+		r, err = a.refreshOnce(ctx, l, &kept, s, req)
+		if err == nil || !errors.Is(err, errRotated) {
+			return r, err
+		}
+	}
+	return nil, &temporaryError{errRotated}
+}
+
+// consult decides, on a fresh read, what need not be asked of the issuer: a
+// sibling has been here, or the issuer has refused already. With neither it
+// returns the session as it is now.
+func (a *Auth) consult(ctx context.Context, s *session, req *TokenRequest) (*session, *renewed, error) {
+	s, err := a.freshSession(ctx, s.secret)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s == nil {
+		return nil, nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
+	}
+	now := a.now()
+	if t := s.record.find(req); t != nil && t.serves(req) && t.fresh(now, a.cfg.ExpiryMargin) {
+		return s, &renewed{s, t}, nil
+	}
+	return s, nil, silentRefusal(s.record, req, now)
 }
 
 // errRotated reports a refresh token that was refused because it had been
 // replaced meanwhile.
-var errRotated = errors.New("signin: refresh: the refresh token was replaced meanwhile")
+var errRotated = errors.New("the refresh token was replaced meanwhile")
 
 // silentRefusal reports what is known without asking the issuer.
 func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
@@ -105,28 +141,28 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 	}
 	start := a.now()
 	scopes := a.refreshScopes(s.record, req)
-	answer, err := a.requestRefresh(ctx, meta, s.record.Refresh, scopes, req)
+	sent := s.record.Refresh
+	answer, err := a.requestRefresh(ctx, meta, l, sent, scopes, req)
 	if err != nil {
 		return nil, a.refreshFailed(ctx, s, req, err)
 	}
+	signIn := &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
 	if answer.IDToken != "" {
 		if err := a.checkRefreshed(ctx, meta, s, answer); err != nil {
-			a.store.Delete(ctx, s.key)
+			a.endLater(ctx, s)
 			a.event(ctx, Event{Name: eventSessionEnded, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
-			a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, s.record.Refresh))
-			return nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
+			a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
+			return nil, signIn
 		}
 	}
-	asked := scopes
-	old := s.record.find(req)
-	if len(asked) == 0 {
-		if asked = a.cfg.Scopes; old != nil {
-			asked = old.Scopes
+	token := a.refreshedToken(s.record, answer, scopes, req)
+	change := func(r *record) {
+		r.renew(token, sent, answer.RefreshToken)
+		if !token.meets(req) {
+			_, asked := refusalKeys(r.Refresh, req)
+			r.refuse(refusal{Key: asked, Reason: ReasonConsent, Time: start.Unix()})
 		}
 	}
-	token := a.newHeld(answer, asked, req.Resource)
-	token.Default = req.Resource == "" && (old != nil && old.Default || len(req.Scopes) == 0 || token.covers(unreserved(a.cfg.Scopes)) && len(unreserved(a.cfg.Scopes)) > 0)
-	change := func(r *record) { r.add(token, answer.RefreshToken) }
 	a.backoff.clear(s.key)
 	a.event(ctx, Event{Name: eventRefreshed, User: s.user, Scopes: req.Scopes, Duration: a.now().Sub(start)})
 
@@ -138,35 +174,82 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 		s = saved
 	case errors.Is(err, errSessionEnded):
 		// Signed out while we asked. Nothing may come back to life.
-		a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, s.record.Refresh))
-		return nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
+		a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
+		return nil, signIn
 	default:
 		*kept = true
-		s = a.saveLater(ctx, l, s, change)
+		s = a.saveLater(ctx, l, s, change, func(ctx context.Context) {
+			a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
+		})
 	}
-	if t := s.record.find(req); t == nil {
+	if !token.meets(req) {
 		// Granted less than asked for: only the user can add to it.
 		return nil, &InteractionRequiredError{Reason: ReasonConsent, Scopes: req.Scopes, Resource: req.Resource}
 	}
 	return &renewed{s, &token}, nil
 }
 
+// refreshedToken is the token of a refresh. If scopes were not sent, what was
+// granted before is what was asked for (RFC 6749, 6).
+func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req *TokenRequest) held {
+	old := r.find(req)
+	asked := sent
+	if len(sent) == 0 {
+		asked = a.cfg.Scopes
+		if old != nil {
+			asked = old.Scopes
+		}
+	}
+	t := a.newHeld(answer, asked, req.Resource)
+	if len(sent) == 0 && old != nil {
+		t.Asked = old.Asked
+	}
+	site := unreserved(a.cfg.Scopes)
+	t.Default = req.Resource == "" && (len(req.Scopes) == 0 || old != nil && old.Default || len(site) > 0 && t.covers(site))
+	t.Claims = shortHash(req.Claims)
+	return t
+}
+
 // saveLater goes on saving what a store that fails did not take, and keeps
 // the lease so that no sibling sends the old refresh token meanwhile. It
-// returns the session as it will be.
-func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(*record)) *session {
+// returns the session as it will be. If that has ended, gone is called.
+func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(*record), gone func(context.Context)) *session {
 	next := *s
 	next.record = s.record.clone()
 	change(next.record)
 	a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
-	a.background(ctx, "save."+l.key, saveLimit, func(ctx context.Context) {
+	// Under a name of its own: were another save of this session under way,
+	// this one must not be taken for it.
+	a.background(ctx, "save."+l.key+encode(randomBytes(8)), saveLimit, func(ctx context.Context) {
 		_, err := a.update(ctx, s, change)
-		if err != nil && !errors.Is(err, errSessionEnded) {
+		switch {
+		case errors.Is(err, errSessionEnded):
+			gone(ctx)
+		case err != nil:
 			a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
 		}
 		l.end(ctx, nil)
 	})
 	return &next
+}
+
+// endLater deletes a session that must not go on, when the store lets us.
+func (a *Auth) endLater(ctx context.Context, s *session) {
+	if a.drop(ctx, s.key) == nil {
+		return
+	}
+	a.background(ctx, "end."+s.key, saveLimit, func(ctx context.Context) {
+		for sleep(ctx, leaseBeat) == nil && a.drop(ctx, s.key) != nil {
+		}
+	})
+}
+
+func cloneParams(params url.Values) url.Values {
+	c := maps.Clone(params)
+	for name, values := range c {
+		c[name] = slices.Clone(values)
+	}
+	return c
 }
 
 // refreshScopes are those to send. None, if a held token covers the request
@@ -189,10 +272,10 @@ func (a *Auth) refreshScopes(r *record, req *TokenRequest) []string {
 	return scopes
 }
 
-func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, refresh string, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
-	form := url.Values{}
-	for name, values := range req.Params {
-		form[name] = slices.Clone(values)
+func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *lease, refresh string, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
+	form := cloneParams(req.Params)
+	if form == nil {
+		form = url.Values{}
 	}
 	form.Set("grant_type", "refresh_token")
 	form.Set("refresh_token", refresh)
@@ -203,9 +286,9 @@ func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, refresh strin
 		form.Set("resource", req.Resource)
 	}
 	if req.Claims != "" {
-		form.Set("claims", req.Claims)
+		form.Set("claims", withCapabilities(req.Claims, a.cfg.ClientCapabilities))
 	}
-	return a.requestToken(ctx, meta, form)
+	return a.requestTokenIf(ctx, meta, form, l.sure)
 }
 
 // checkRefreshed holds a refreshed ID token against the sign-in's (OpenID
@@ -226,10 +309,14 @@ func (a *Auth) checkRefreshed(ctx context.Context, meta *metadata, s *session, a
 	if err := sameUser(before, t.idClaims); err != nil {
 		return err
 	}
-	if t.Nonce != "" && t.Nonce != before.Nonce {
+	from := s.record.Origin
+	if from == nil {
+		from = newOrigin(before)
+	}
+	if t.Nonce != "" && !bytes.Equal(shortHash(t.Nonce), from.Nonce) {
 		return errors.New("nonce is not the sign-in's")
 	}
-	if t.AuthTime != nil && before.AuthTime != nil && !t.AuthTime.Equal(before.AuthTime.Time) {
+	if t.AuthTime != nil && from.AuthTime != 0 && t.AuthTime.Unix() != from.AuthTime {
 		return errors.New("auth_time is not the sign-in's")
 	}
 	return nil
@@ -241,17 +328,18 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 	answer, _ := errors.AsType[*tokenError](err)
 	reason := reasonFor(answer, req)
 	if reason == "" {
-		until := a.now().Add(time.Second)
-		if answer != nil && answer.retryAfter.After(until) {
-			until = answer.retryAfter
-		}
-		a.backoff.set(s.key, until)
+		err = &temporaryError{err}
+		a.backoff.set(s.key, pauseAfter(answer, err, a.now()))
 		a.event(ctx, Event{Name: eventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
-		return &temporaryError{err}
+		return err
 	}
 	if reason == ReasonRefused {
 		now, readErr := a.freshSession(ctx, s.secret)
-		if readErr == nil && now != nil && now.record.Refresh != s.record.Refresh {
+		switch {
+		case readErr != nil:
+		case now == nil: // a sign-out gave the refresh token back
+			return &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource, Cause: err}
+		case now.record.Refresh != s.record.Refresh:
 			return errRotated
 		}
 	}
@@ -267,69 +355,4 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 		a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
 	}
 	return &InteractionRequiredError{Reason: reason, Scopes: req.Scopes, Resource: req.Resource, Claims: cmp.Or(answer.claims, req.Claims), Cause: err}
-}
-
-// reasonFor says why the user must act, or nothing if a failure passes or is
-// the configuration's. Any OAuth error of a 4xx answer that is not about the
-// client means a dead refresh token: Dex answers invalid_request.
-func reasonFor(e *tokenError, req *TokenRequest) Reason {
-	if e == nil || e.status() >= 500 || e.status() == http.StatusTooManyRequests || e.status() == http.StatusRequestTimeout {
-		return ""
-	}
-	switch e.ErrorCode {
-	case "": // not an OAuth answer: a proxy's, or a wrong address
-		return ""
-	case "temporarily_unavailable", "server_error", "slow_down", "error": // Hydra says error under load
-		return ""
-	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "unsupported_client_assertion_type":
-		return ""
-	case "invalid_scope", "invalid_target", "consent_required":
-		return ReasonConsent
-	case "interaction_required", "login_required":
-		return ReasonClaims
-	}
-	switch e.suberror {
-	case "consent_required":
-		return ReasonConsent
-	case "basic_action", "additional_action", "message_only", "protection_policy_required", "client_mismatch":
-		return ReasonClaims
-	}
-	if e.claims != "" {
-		return ReasonClaims
-	}
-	return ReasonRefused
-}
-
-// temporaryError is a refresh that failed in a way that may pass.
-type temporaryError struct{ cause error }
-
-func (e *temporaryError) Error() string { return "signin: refresh: " + e.cause.Error() }
-func (e *temporaryError) Unwrap() error { return e.cause }
-
-// backoff remembers, in this process, until when an issuer that failed is not
-// asked again for a session whose token still serves.
-type backoff struct {
-	mu    sync.Mutex
-	until map[string]time.Time // guarded by mu
-}
-
-func (b *backoff) waiting(key string, now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return now.Before(b.until[key])
-}
-
-func (b *backoff) set(key string, until time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.until == nil || len(b.until) >= 10_000 {
-		b.until = make(map[string]time.Time) // forgetting costs a request each
-	}
-	b.until[key] = until
-}
-
-func (b *backoff) clear(key string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.until, key)
 }

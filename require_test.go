@@ -177,7 +177,7 @@ func TestRequireOutsideHandler(t *testing.T) {
 func TestUser(t *testing.T) {
 	claims := func(c map[string]any) *User {
 		raw, _ := json.Marshal(c)
-		return &User{Issuer: "i", Subject: "s", claims: raw}
+		return &User{Issuer: "i", Subject: "s", RawClaims: raw}
 	}
 	for _, tc := range []struct {
 		name   string

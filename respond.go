@@ -110,8 +110,8 @@ func positive(d time.Duration) *time.Duration {
 
 // settleLoop forgets round trips once somebody is signed in at the end of
 // them. Only a young session can have any, so that older ones pay nothing.
-func (a *Auth) settleLoop(w http.ResponseWriter, r *http.Request, s *session) {
-	if a.now().Sub(time.Unix(s.record.Created, 0)) > loopWindow {
+func (a *Auth) settleLoop(w http.ResponseWriter, r *http.Request, s *session, now time.Time) {
+	if now.Sub(time.Unix(s.record.Created, 0)) > loopWindow {
 		return
 	}
 	if b := a.readBrowser(r); b != nil && b.need == loopSignIn && b.trips > 0 {

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -25,13 +26,15 @@ const (
 	maxCookie = 4096
 )
 
-// visit is what Handler puts into a request's context. Nothing is read before
-// somebody asks, so that public pages and assets cost nothing and stay up
-// when the store does not.
+// visit is what Handler puts into a request's context. It is that context
+// itself, for every request pays for one. Nothing is read before somebody
+// asks, so that public pages and assets cost nothing and stay up when the
+// store does not.
 type visit struct {
-	auth  *Auth
-	outer *visit // of an Auth around this one
-	r     *http.Request
+	context.Context // of the request as it came to Handler
+
+	auth *Auth
+	r    *http.Request
 
 	// For NewContext.
 	user   *User
@@ -45,6 +48,14 @@ type visit struct {
 
 type visitKey struct{}
 
+// Value implements [context.Context].
+func (v *visit) Value(key any) any {
+	if key == (visitKey{}) {
+		return v
+	}
+	return v.Context.Value(key)
+}
+
 func visitFrom(ctx context.Context) *visit {
 	v, _ := ctx.Value(visitKey{}).(*visit)
 	return v
@@ -52,7 +63,7 @@ func visitFrom(ctx context.Context) *visit {
 
 // visitOf returns the visit of one Auth, which need not be the innermost.
 func (a *Auth) visitOf(ctx context.Context) *visit {
-	for v := visitFrom(ctx); v != nil; v = v.outer {
+	for v := visitFrom(ctx); v != nil; v = visitFrom(v.Context) {
 		if v.auth == a {
 			return v
 		}
@@ -65,22 +76,29 @@ func (v *visit) session(ctx context.Context) (*session, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.read.IsZero() {
-		v.s, v.err = v.auth.load(ctx, v.r)
-		v.read = v.auth.now()
+		v.load(ctx, v.auth.now())
 	}
 	return v.s, v.err
 }
 
-// current is session for a token source: what was read long ago is read again.
-func (v *visit) current(ctx context.Context) (*session, error) {
+// current is session for a token source, which may outlive its request: it
+// does not end with ctx, and what was read long ago is read again.
+func (v *visit) current(ctx context.Context, now time.Time) (*session, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	now := v.auth.now()
 	if v.read.IsZero() || now.Sub(v.read) > rereadAfter {
-		v.s, v.err = v.auth.load(ctx, v.r)
-		v.read = now
+		v.load(context.WithoutCancel(ctx), now)
 	}
 	return v.s, v.err
+}
+
+// load reads the session; v.mu is held.
+func (v *visit) load(ctx context.Context, now time.Time) {
+	v.s, v.err = v.auth.load(ctx, v.r)
+	v.read = now
+	if v.err != nil && ctx.Err() != nil {
+		v.read = time.Time{} // one impatient caller does not speak for the request
+	}
 }
 
 // renew replaces what has been read by what a refresh made of it.
@@ -115,7 +133,7 @@ func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
 			known = a.opened.get(id)
 		}
 	}
-	sealed, ok, err := a.get(ctx, key)
+	sealed, ok, err := a.getKnown(ctx, key, known)
 	if err != nil {
 		return nil, err
 	}
@@ -128,13 +146,28 @@ func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
 		if s, err = a.openSession(secret, key, sealed); err != nil {
 			return nil, nil // made with a dropped key
 		}
+		if memory, local := a.store.(*MemoryStore); local {
+			s.entry = memory.entry(key)
+		}
 		a.opened.put(id, s)
 	}
-	if !a.alive(s.record) {
+	now := a.now()
+	if a.remaining(s.record, now) <= 0 {
 		return nil, nil
 	}
-	a.touch(ctx, s)
+	a.touch(ctx, s, now)
 	return s, nil
+}
+
+// getKnown is get of a record that may be known: in a store in this process
+// it need not be looked for again.
+func (a *Auth) getKnown(ctx context.Context, key string, known *session) ([]byte, bool, error) {
+	if memory, local := a.store.(*MemoryStore); local && known != nil {
+		if sealed, ok := memory.read(known.entry); ok {
+			return sealed, true, nil
+		}
+	}
+	return a.get(ctx, key)
 }
 
 // get is one bounded Get. A store in this process needs no bound.
@@ -152,9 +185,9 @@ func (a *Auth) get(ctx context.Context, key string) ([]byte, bool, error) {
 }
 
 // touch keeps an idle timeout at bay, without holding the request up.
-func (a *Auth) touch(ctx context.Context, s *session) {
+func (a *Auth) touch(ctx context.Context, s *session, now time.Time) {
 	idle := a.cfg.IdleTimeout
-	if idle == 0 || a.now().Sub(time.Unix(s.record.Seen, 0)) < idle/10 {
+	if idle == 0 || now.Sub(time.Unix(s.record.Seen, 0)) < idle/10 {
 		return
 	}
 	a.background(ctx, "touch."+s.key, storeTimeout, func(ctx context.Context) {
@@ -165,8 +198,18 @@ func (a *Auth) touch(ctx context.Context, s *session) {
 // readSecret returns the 32 bytes in the session cookie, nil if there are
 // none, and an error if a gorilla store of the application's fails.
 func (a *Auth) readSecret(r *http.Request) ([]byte, error) {
+	name := a.sessionCookie(a.isSecure(r))
+	if own, ok := a.sessions.(*sessions.CookieStore); ok && a.cfg.Sessions == nil {
+		// Not by way of r.Cookie, which passes over what we would not: opened
+		// would remember the session of one value under another.
+		values := map[any]any{}
+		if securecookie.DecodeMulti(name, cookieValue(r, name), &values, own.Codecs...) != nil {
+			return nil, nil
+		}
+		return ownSecret(values), nil
+	}
 	// New, not Get: gorilla's registry would keep the request's first answer.
-	gs, err := a.sessions.New(r, a.sessionCookie(a.isSecure(r)))
+	gs, err := a.sessions.New(r, name)
 	if err != nil {
 		var cookie securecookie.Error
 		if errors.As(err, &cookie) && !cookie.IsInternal() || errors.Is(err, fs.ErrNotExist) || errors.Is(err, http.ErrNoCookie) {
@@ -174,11 +217,17 @@ func (a *Auth) readSecret(r *http.Request) ([]byte, error) {
 		}
 		return nil, &storeError{err}
 	}
-	secret, _ := gs.Values[secretField].([]byte)
-	if gs.IsNew || len(secret) != secretLen {
+	if gs.IsNew {
 		return nil, nil
 	}
-	return secret, nil
+	return ownSecret(gs.Values), nil
+}
+
+func ownSecret(values map[any]any) []byte {
+	if secret, _ := values[secretField].([]byte); len(secret) == secretLen {
+		return secret
+	}
+	return nil
 }
 
 // writeSecret sets the session cookie.
@@ -192,7 +241,9 @@ func (a *Auth) writeSecret(w http.ResponseWriter, r *http.Request, secret []byte
 	if err != nil {
 		return &storeError{err}
 	}
-	gs.Values[secretField] = secret
+	// A copy: securecookie encrypts in place, and the copies of a callback, which
+	// all write the cookie of one redemption, share the original.
+	gs.Values[secretField] = bytes.Clone(secret)
 	a.setOptions(gs, secure)
 	noStore(w)
 	if err := a.sessions.Save(bare, w, gs); err != nil {

@@ -44,10 +44,11 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	// A callback of before the sign-out, which Back posts again, is another
 	// browser's from now on: it must not sign anybody in to a session that was
 	// begun beside this one.
-	if b := a.readBrowser(r); b != nil {
-		a.writeBrowser(w, r, &browser{secret: randomBytes(secretLen), asked: b.asked})
+	if a.readBrowser(r) != nil {
+		// Recognize has no business with who has just left.
+		a.writeBrowser(w, r, &browser{secret: randomBytes(secretLen), asked: true})
 	}
-	// Back would show the page as it was, no-store or not.
+	// Back would show pages as they were, out of the back/forward cache.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	landing := a.site(r)
 	noStore(w)
@@ -76,9 +77,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	if s == nil {
 		return nil, nil
 	}
-	a.background(r.Context(), "unindex."+s.key, storeTimeout, func(ctx context.Context) {
-		a.unindex(ctx, s.key, idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid})
-	})
+	a.unindexLater(r.Context(), s)
 	a.event(r.Context(), Event{Name: eventSignedOut, User: s.user})
 	if meta, err := a.issuer.metadata(r.Context()); err == nil {
 		a.revokeLater(r.Context(), meta, s.record.Refresh)

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -19,17 +20,26 @@ type site struct {
 func (s site) url(path string) string  { return s.scheme + "://" + s.host + s.base + path }
 func (s site) path(path string) string { return s.base + path }
 
-// insecure reports whether cookies and codes would cross a network in clear.
-func (s site) insecure() bool {
-	if s.scheme == "https" {
-		return false
-	}
+// fault says why nobody can be sent to the issuer from here: cookies and
+// codes would cross a network in clear, or there is no way back.
+func (s site) fault() error {
 	host, _, err := net.SplitHostPort(s.host)
 	if err != nil {
 		host = s.host
 	}
-	return !isLoopback(strings.Trim(host, "[]"))
+	switch {
+	case s.host == "":
+		return errHost
+	case s.scheme != "https" && !isLoopback(strings.Trim(host, "[]")):
+		return errInsecure
+	}
+	return nil
 }
+
+var (
+	errHost     = errors.New("the request names no host that could be in a redirect URI")
+	errInsecure = errors.New("the request arrived by plain http outside loopback: set BaseURL, or TrustedProxies and X-Forwarded-Proto")
+)
 
 // site returns BaseURL, or what the request says where that is not set. A
 // forwarded header counts only from a trusted proxy.
@@ -54,11 +64,17 @@ func (a *Auth) site(r *http.Request) site {
 			}
 		}
 	}
-	if s.base == "" {
-		s.base = strippedPrefix(r)
-	}
+	s.base += strippedPrefix(a.entered(r)) // between the proxy and us
 	if !validHost(s.host) {
-		s.host = "" // the issuer refuses the redirect URI
+		s.host = ""
+	}
+	// The issuer compares redirect URIs to the letter, and a browser leaves
+	// out the port that the scheme implies.
+	s.host = strings.ToLower(s.host)
+	if s.scheme == "https" {
+		s.host = strings.TrimSuffix(s.host, ":443")
+	} else {
+		s.host = strings.TrimSuffix(s.host, ":80")
 	}
 	return s
 }
@@ -119,16 +135,24 @@ func validHost(host string) bool {
 // requestPath returns path and query of the page asked for, as the browser
 // knows it: with what http.StripPrefix or a proxy took off.
 func (a *Auth) requestPath(r *http.Request) string {
-	asked := originalURL(r)
+	asked, base := originalURL(r), a.site(r).base
 	p := asked.EscapedPath()
+	if p != base && !strings.HasPrefix(p, base+"/") {
+		p = base + strings.TrimPrefix(p, strippedPrefix(a.entered(r)))
+	}
 	if asked.RawQuery != "" {
 		p += "?" + asked.RawQuery
 	}
-	base := a.site(r).base
-	if base == "" || asked.Path == base || strings.HasPrefix(asked.Path, base+"/") {
-		return p
+	return p
+}
+
+// entered is a request as it came to Handler. What http.StripPrefix takes off
+// further in is the application's own affair: the callback is not there.
+func (a *Auth) entered(r *http.Request) *http.Request {
+	if v := a.visitOf(r.Context()); v != nil && v.r != nil {
+		return v.r
 	}
-	return base + p
+	return r
 }
 
 // originalURL is what the client asked for, before any prefix was stripped.
@@ -141,11 +165,16 @@ func originalURL(r *http.Request) *url.URL {
 	return r.URL
 }
 
-// strippedPrefix is what http.StripPrefix took off the path.
+// strippedPrefix is what http.StripPrefix took off the path, as it stands in
+// a URL.
 func strippedPrefix(r *http.Request) string {
 	prefix, ok := strings.CutSuffix(originalURL(r).Path, r.URL.Path)
-	if !ok || r.URL.Path == "" {
+	if !ok {
 		return ""
 	}
-	return strings.TrimSuffix(prefix, "/")
+	escaped := (&url.URL{Path: strings.TrimSuffix(prefix, "/")}).EscapedPath()
+	if newReturnPath(escaped).String() != escaped { // a client chooses the path
+		return ""
+	}
+	return escaped
 }

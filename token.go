@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -23,37 +24,59 @@ const (
 
 	// maxAnswer bounds what is read of any answer of the issuer's.
 	maxAnswer = 1 << 20
+
+	// What a record can take beside its ID token: a store holds 64 KiB.
+	maxAccessToken  = 16 << 10
+	maxRefreshToken = 8 << 10
+	maxScope        = 4 << 10
+
+	// maxClaims bounds a claims request, which travels in a URL.
+	maxClaims = 4 << 10
 )
 
 // tokenAnswer is a successful answer of the token endpoint (RFC 6749, 5.1).
 type tokenAnswer struct {
-	AccessToken  string  `json:"access_token"`
-	TokenType    string  `json:"token_type"`
-	RefreshToken string  `json:"refresh_token"`
-	IDToken      string  `json:"id_token"`
-	Scope        *string `json:"scope"` // nil: as asked
-	ExpiresIn    seconds `json:"expires_in"`
-	RefreshIn    seconds `json:"refresh_in"` // Entra: renew from then on
-	ClientInfo   string  `json:"client_info"`
+	AccessToken  string     `json:"access_token"`
+	TokenType    string     `json:"token_type"`
+	RefreshToken string     `json:"refresh_token"`
+	IDToken      string     `json:"id_token"`
+	Scope        scopeValue `json:"scope"` // empty: as asked
+	ExpiresIn    seconds    `json:"expires_in"`
+	RefreshIn    seconds    `json:"refresh_in"` // Entra: renew from then on
+	ClientInfo   string     `json:"client_info"`
 
-	received time.Time
+	asked time.Time // when it was asked for; lifetimes count from then
+}
+
+// scopeValue is the scopes granted: one string, though some issuers send a
+// list. What is neither is as good as absent: a refresh token that stands
+// beside it must not be lost for it.
+type scopeValue []string
+
+func (v *scopeValue) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		*v = strings.Fields(text)
+		return nil
+	}
+	var list []string
+	if json.Unmarshal(b, &list) == nil {
+		*v = list
+	}
+	return nil
 }
 
 // seconds is a lifetime. Some issuers send it as a string; zero is not the
-// same as absent.
+// same as absent, and what is no number is.
 type seconds struct {
 	time.Duration
 	present bool
 }
 
 func (s *seconds) UnmarshalJSON(b []byte) error {
-	text := strings.Trim(string(b), `"`)
-	if text == "null" || text == "" {
+	n, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64)
+	if err != nil || math.IsNaN(n) {
 		return nil
-	}
-	n, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return errors.New("lifetime is not a number")
 	}
 	// A century is as good as for ever, and does not overflow.
 	n = max(0, min(n, 100*365*24*3600))
@@ -67,22 +90,33 @@ func (s *seconds) UnmarshalJSON(b []byte) error {
 // looked at the grant and has another credential by now; and even then a code
 // is not sent again, for some issuers take that for theft.
 func (a *Auth) requestToken(ctx context.Context, meta *metadata, form url.Values) (*tokenAnswer, error) {
-	answer, err := a.requestTokenOnce(ctx, meta, form)
+	return a.requestTokenIf(ctx, meta, form, nil)
+}
+
+// requestTokenIf is requestToken that asks ready, if it is not nil, at the
+// last moment before the request is sent.
+func (a *Auth) requestTokenIf(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
+	answer, err := a.requestTokenOnce(ctx, meta, form, ready)
 	refused, _ := errors.AsType[*tokenError](err)
 	if refused == nil || refused.ErrorCode != "invalid_client" || !reloadCredential(a.cfg.Credential) || form.Get("grant_type") == "authorization_code" {
 		return answer, err
 	}
-	return a.requestTokenOnce(ctx, meta, form)
+	return a.requestTokenOnce(ctx, meta, form, ready)
 }
 
-func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Values) (*tokenAnswer, error) {
+func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
-	resp, body, sent, err := a.postForm(ctx, meta, meta.TokenEndpoint, form)
+	if form.Get("claims") == "" {
+		if claims := withCapabilities("", a.cfg.ClientCapabilities); claims != "" {
+			form.Set("claims", claims)
+		}
+	}
+	answer := &tokenAnswer{asked: a.now()}
+	resp, body, sent, err := a.post(ctx, meta, meta.TokenEndpoint, form, ready)
 	if err != nil {
 		return nil, err
 	}
-	answer := &tokenAnswer{received: a.now()}
 	var fault struct {
 		Code        string `json:"error"`
 		Description string `json:"error_description"`
@@ -99,8 +133,8 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 				ErrorCode:        clean(fault.Code, sent, 100),
 				ErrorDescription: clean(fault.Description, sent, 300),
 			},
-			suberror:   fault.Suberror,
-			claims:     fault.Claims,
+			suberror:   clean(fault.Suberror, sent, 100),
+			claims:     validClaims(fault.Claims),
 			retryAfter: retryAfter(resp.Header, a.now()),
 		}
 	}
@@ -115,6 +149,9 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 		return nil, errors.New("token endpoint answered without an access token")
 	case answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer"):
 		return nil, errors.New("token endpoint answered with a token that is not a bearer token")
+	case len(answer.AccessToken) > maxAccessToken, len(answer.RefreshToken) > maxRefreshToken,
+		len(answer.IDToken) > maxIDToken, len(strings.Join(answer.Scope, " ")) > maxScope:
+		return nil, errors.New("token endpoint answered with more than a session can hold")
 	}
 	return answer, nil
 }
@@ -122,6 +159,10 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 // postForm posts form to an endpoint of the issuer, with the client's proof.
 // sent is what must not be logged should the answer echo it.
 func (a *Auth) postForm(ctx context.Context, meta *metadata, endpoint string, form url.Values) (resp *http.Response, body []byte, sent []string, err error) {
+	return a.post(ctx, meta, endpoint, form, nil)
+}
+
+func (a *Auth) post(ctx context.Context, meta *metadata, endpoint string, form url.Values, ready func(context.Context) error) (resp *http.Response, body []byte, sent []string, err error) {
 	header := http.Header{
 		"Content-Type": {"application/x-www-form-urlencoded"},
 		"Accept":       {"application/json"},
@@ -141,6 +182,11 @@ func (a *Auth) postForm(ctx context.Context, meta *metadata, endpoint string, fo
 	// net/http repeats a POST on a connection that broke only if the body can
 	// be had again and the request is marked idempotent. Ours must not be.
 	req.GetBody = nil
+	if ready != nil {
+		if err := ready(ctx); err != nil {
+			return nil, nil, nil, err
+		}
+	}
 	resp, err = a.issuer.client.Do(req)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("token request: %w", withoutURL(err))

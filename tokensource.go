@@ -72,50 +72,90 @@ type tokenSource struct {
 
 // Token implements [oauth2.TokenSource].
 func (ts *tokenSource) Token() (*oauth2.Token, error) {
-	t, err := ts.v.auth.acquire(ts.ctx, ts.v, ts.req)
+	if t := ts.v.atHand(ts.ctx, &ts.req); t != nil {
+		return t.token(), nil
+	}
+	// The source may outlive its request: a WebSocket's handler does.
+	t, err := ts.v.auth.acquire(context.WithoutCancel(ts.ctx), ts.v, ts.req)
 	if err != nil {
 		return nil, err
 	}
 	return t.token(), nil
 }
 
-// acquire returns a token that serves req: the held one, or a new one.
+// atHand returns what nearly every call gets: a held token that nothing has
+// to be done about. If it is nil, acquire sees to the rest.
+func (v *visit) atHand(ctx context.Context, req *TokenRequest) *held {
+	now := v.auth.now()
+	s, err := v.current(ctx, now)
+	if err != nil || s == nil || req.Refresh {
+		return nil
+	}
+	t := s.record.find(req)
+	if t == nil || !t.serves(req) || !t.fresh(now, v.auth.cfg.ExpiryMargin) || t.due(now) {
+		return nil
+	}
+	return t
+}
+
+// tokenPatience is how long a caller whose token still serves waits for a new
+// one. The refresh goes on.
+const tokenPatience = 3 * time.Second
+
+// acquire returns a token that serves req: the held one, or a new one. When
+// ctx ends the caller no longer waits, and what is under way goes on.
 func (a *Auth) acquire(ctx context.Context, v *visit, req TokenRequest) (*held, error) {
-	// The source may outlive its request: a WebSocket's handler does.
-	ctx = context.WithoutCancel(ctx)
-	s, err := v.current(ctx)
+	now := a.now()
+	s, err := v.current(ctx, now)
 	if err != nil {
 		return nil, err
 	}
 	if s == nil {
 		return nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
 	}
-	now := a.now()
 	t := s.record.find(&req)
-	if req.Refresh && t != nil {
+	if req.Refresh && t != nil && req.reject == "" {
 		req.reject = t.Access
 	}
-	usable := t != nil && t.valid(now) && t.Access != req.reject && req.Claims == ""
+	usable := t != nil && t.valid(now) && t.serves(&req)
 	if usable && t.fresh(now, a.cfg.ExpiryMargin) {
-		if t.due(now) && !a.backoff.waiting(s.key, now) {
-			a.background(ctx, "renew."+s.key, refreshLimit, func(ctx context.Context) {
-				a.refresh(ctx, s, req, t.Access)
-			})
+		if t.due(now) && a.worthAsking(s, &req, now) {
+			renewal := req
+			renewal.reject = t.Access
+			a.background(ctx, "renew."+s.key, refreshLimit, func(ctx context.Context) { a.refresh(ctx, s, renewal) })
 		}
 		return t, nil
 	}
-	if usable && a.backoff.waiting(s.key, now) {
+	wait := ctx
+	if usable {
+		if !a.worthAsking(s, &req, now) {
+			return t, nil
+		}
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, tokenPatience)
+		defer cancel()
+	} else if f := a.backoff.waiting(s.key, now); f != nil && f.asked {
+		return nil, f.err
+	}
+	renewed, err := a.refresh(wait, s, req)
+	switch {
+	case err == nil:
+		v.renew(renewed.session)
+		return renewed.token, nil
+	case usable && t.valid(a.now()): // what is held still serves
+		if wait.Err() != nil && ctx.Err() == nil {
+			// One waited for all: the next need not.
+			a.backoff.set(s.key, failure{until: now.Add(2 * tokenPatience)})
+		}
 		return t, nil
 	}
-	renewed, err := a.refresh(ctx, s, req, "")
-	if err != nil {
-		if usable && t.valid(a.now()) {
-			return t, nil // what is held still serves
-		}
-		return nil, err
-	}
-	v.renew(renewed.session)
-	return renewed.token, nil
+	return nil, err
+}
+
+// worthAsking reports whether a new token could be had in place of one that
+// serves: the issuer has not failed a moment ago and has not refused.
+func (a *Auth) worthAsking(s *session, req *TokenRequest, now time.Time) bool {
+	return silentRefusal(s.record, req, now) == nil && a.backoff.waiting(s.key, now) == nil
 }
 
 // TokenInfo describes a held token without containing it.

@@ -31,8 +31,11 @@ type User struct {
 	AuthTime time.Time
 	ACR      string
 
+	// RawClaims are the claims of the ID token, as JSON; see [User.Claims].
+	// They are personal data. A test may make some up.
+	RawClaims json.RawMessage
+
 	sid       string
-	claims    json.RawMessage
 	nameClaim string
 }
 
@@ -40,7 +43,7 @@ func newUser(t idClaims, raw, homeAccount, nameClaim string) *User {
 	u := &User{
 		Issuer: t.Issuer, Subject: t.Subject, Tenant: t.Tenant, ObjectID: t.ObjectID,
 		HomeAccount: homeAccount, ACR: t.ACR, sid: t.SessionID,
-		claims: claimsOf(raw), nameClaim: nameClaim,
+		RawClaims: claimsOf(raw), nameClaim: nameClaim,
 	}
 	if t.AuthTime != nil {
 		u.AuthTime = t.AuthTime.Time
@@ -67,10 +70,10 @@ func (u *User) Name() string {
 // Claims decodes the claims of the user's ID token into v, as
 // [json.Unmarshal] does.
 func (u *User) Claims(v any) error {
-	if len(u.claims) == 0 {
+	if len(u.RawClaims) == 0 {
 		return errors.New("signin: user has no claims")
 	}
-	return json.Unmarshal(u.claims, v)
+	return json.Unmarshal(u.RawClaims, v)
 }
 
 // Guest reports whether the user's home is another Entra tenant than the one
@@ -121,7 +124,7 @@ func NewContext(ctx context.Context, user *User, source oauth2.TokenSource) cont
 	if source == nil {
 		source = failing{&InteractionRequiredError{Reason: ReasonSignIn}}
 	}
-	return context.WithValue(ctx, visitKey{}, &visit{user: user, source: source})
+	return &visit{Context: ctx, user: user, source: source}
 }
 
 // failing is a token source that has nothing.

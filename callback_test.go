@@ -1,0 +1,653 @@
+package signin
+
+import (
+	"bytes"
+	"encoding/json"
+	"html"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed454743b5/signin/signintest"
+)
+
+// wantPage checks what every error page of the callback has in common: the
+// words of its kind, no script, no secret, no session cookie.
+func wantPage(t *testing.T, a *app, p *signintest.Page, status int, kind string) {
+	t.Helper()
+	if p.Err != nil || p.Status != status || !strings.Contains(p.Body, html.EscapeString(pageWords[kind].text)) {
+		t.Errorf("got %d %v %.400s, want %d %s; %s", p.Status, p.Err, p.Body, status, kind, lastCause(a))
+		return
+	}
+	csp := p.Header.Get("Content-Security-Policy")
+	if !strings.HasPrefix(csp, "default-src 'none'; style-src 'sha256-") || strings.Contains(csp, "script") || strings.Contains(csp, "unsafe") {
+		t.Errorf("Content-Security-Policy %q allows scripts", csp)
+	}
+	if got := p.Header.Get("Cache-Control"); got != "no-store" {
+		t.Errorf("Cache-Control %q, want no-store", got)
+	}
+	if a.leaks(p) {
+		t.Errorf("the page shows a secret: %s", p.Body)
+	}
+	if setsSession(a, p) {
+		t.Errorf("the page sets the session cookie: %q", p.Header["Set-Cookie"])
+	}
+}
+
+// setsSession reports whether an answer sets or clears the session cookie.
+func setsSession(a *app, p *signintest.Page) bool {
+	return slices.ContainsFunc(p.Header["Set-Cookie"], func(line string) bool {
+		return strings.HasPrefix(line, a.sessionCookie(true)+"=")
+	})
+}
+
+// wantLanding checks that an answer leads to a page of the application.
+func wantLanding(t *testing.T, a *app, p *signintest.Page, path string) {
+	t.Helper()
+	if p.Err != nil || p.Status != http.StatusSeeOther || p.Header.Get("Location") != path {
+		t.Errorf("got %d %v, Location %q, want 303 to %s; %s", p.Status, p.Err, p.Header.Get("Location"), path, lastCause(a))
+	}
+	if got := p.Header.Get("Cache-Control"); got != "no-store" {
+		t.Errorf("Cache-Control %q, want no-store", got)
+	}
+}
+
+// who fetches /me, which leads nowhere for who is not signed in.
+func who(a *app, b *signintest.Browser) string {
+	p := b.Fetch(&signintest.Page{URL: a.url + "/"}, "/me")
+	var me map[string]string
+	if p.Status == http.StatusUnauthorized || json.Unmarshal([]byte(p.Body), &me) != nil {
+		return ""
+	}
+	return me["sub"]
+}
+
+func wantSignedOut(t *testing.T, a *app, b *signintest.Browser) {
+	t.Helper()
+	if got := who(a, b); got != "" {
+		t.Errorf("%q is signed in, want nobody", got)
+	}
+}
+
+// wantUntouched checks that a session that was there before still is, and that
+// what happened meanwhile cost no token request.
+func wantUntouched(t *testing.T, a *app, b *signintest.Browser, user string, redemptions int) {
+	t.Helper()
+	if got := who(a, b); got != user {
+		t.Errorf("%q is signed in, want %s", got, user)
+	}
+	if n := a.redemptions(); n != redemptions {
+		t.Errorf("%d redemptions, want %d", n, redemptions)
+	}
+}
+
+// again begins another sign-in in a browser, signed in or not, and returns the
+// callback it leads to.
+func (a *app) again(b *signintest.Browser, page string) *signintest.Request {
+	a.t.Helper()
+	return a.toCallback(b, a.loginPath+"?return="+url.QueryEscape(page))
+}
+
+// TestCallbackState: a state that we did not seal, or not like this, ends
+// nothing and begins nothing.
+func TestCallbackState(t *testing.T) {
+	a := newApp(t)
+	b := a.signIn()
+	r := a.again(b, "/page/x")
+	good := r.Form.Get("state")
+	flip := func(i int) string {
+		altered := []byte(good)
+		altered[i] ^= 1
+		return string(altered)
+	}
+	tx, err := a.openState(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := json.Marshal(tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An Auth beside this one, with the same keys.
+	beside := func(edit func(*Config)) string {
+		c := a.cfg
+		edit(&c)
+		other, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := other.sealState(tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state
+	}
+	foreign := newKeyring([][]byte{bytes.Repeat([]byte{9}, 32)})
+	for _, tc := range []struct{ name, state string }{
+		{"empty", ""},
+		{"not base64", "%%%"},
+		{"first character altered", flip(0)},
+		{"key id altered", flip(3)},
+		{"salt altered", flip(20)},
+		{"middle altered", flip(len(good) / 2)},
+		{"last character altered", flip(len(good) - 2)},
+		{"cut short", good[:len(good)-4]},
+		{"empty seal", good[:28]},
+		{"longer", good + "AAAA"},
+		{"with a line break", good[:8] + "\r\n" + good[8:]},
+		{"padded", good + "=="},
+		{"twice", good + good},
+		{"huge", strings.Repeat("A", maxState+4)},
+		{"plain JSON", string(plain)},
+		{"sealed by other keys", encode(foreign.seal("state", nil, a.party(), plain))},
+		{"sealed for another purpose", encode(a.keys.seal("ask", nil, a.party(), plain))},
+		{"sealed for another client", beside(func(c *Config) { c.ClientID = "other" })},
+		{"sealed for another issuer", beside(func(c *Config) { c.Issuer = "https://evil.example.test" })},
+		{"another value of ours", a.sealNeed(&InteractionRequiredError{Reason: ReasonSignIn}, newReturnPath("/page/x"))},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := b.Send(edited(r, "state", tc.state))
+			wantPage(t, a, p, http.StatusBadRequest, pageCallbackState)
+			wantUntouched(t, a, b, "alice", 1)
+		})
+	}
+	p := b.Send(edited(r, "state"))
+	wantPage(t, a, p, http.StatusBadRequest, pageCallbackState)
+	wantUntouched(t, a, b, "alice", 1)
+
+	// The way on works.
+	link := p.Link(tryAgain)
+	if !strings.HasPrefix(link, a.url+"/") {
+		t.Fatalf("try again leads to %q", link)
+	}
+	if p := b.Click(p, link); p.Status != http.StatusOK {
+		t.Errorf("try again leads to %d %s", p.Status, p.URL)
+	}
+	wantUntouched(t, a, b, "alice", 2)
+}
+
+// TestCallbackStale: an answer to a challenge of ours that is good for nothing
+// any more leads to the page it names, by no token request, and changes
+// nothing.
+func TestCallbackStale(t *testing.T) {
+	a := newApp(t)
+	old := a.browser()
+	expired := a.toCallback(old, "/page/expired?q=1")
+	a.clock.advance(stateLifetime + time.Second)
+	b := a.signIn()
+	a.issuer.Update(func(b *signintest.Behaviour) { b.User = "bob" })
+	mallory := a.browser()
+	mallorys := a.toCallback(mallory, "/page/mallory")
+	a.issuer.Update(func(b *signintest.Behaviour) { b.User = "" })
+
+	t.Run("expired", func(t *testing.T) {
+		wantLanding(t, a, old.Send(expired), "/page/expired?q=1")
+		wantSignedOut(t, a, old)
+		if a.redemptions() != 1 {
+			t.Errorf("%d redemptions, want only that of the sign-in before", a.redemptions())
+		}
+	})
+	t.Run("from a clock ahead of ours", func(t *testing.T) {
+		a.clock.advance(10 * time.Minute)
+		ahead := a.again(b, "/page/ahead")
+		a.clock.advance(-10 * time.Minute)
+		p := b.Send(ahead)
+		wantLanding(t, a, p, "/page/ahead")
+		if setsSession(a, p) {
+			t.Error("the session cookie was touched")
+		}
+		wantUntouched(t, a, b, "alice", 1)
+	})
+	t.Run("login CSRF, signed in", func(t *testing.T) {
+		p := b.Send(mallorys)
+		wantLanding(t, a, p, "/page/mallory")
+		if setsSession(a, p) {
+			t.Error("the session cookie was touched")
+		}
+		wantUntouched(t, a, b, "alice", 1)
+	})
+	t.Run("login CSRF, signed out", func(t *testing.T) {
+		victim := a.browser()
+		a.toCallback(victim, "/page/own") // has a browser cookie
+		wantLanding(t, a, victim.Send(mallorys), "/page/mallory")
+		wantSignedOut(t, a, victim)
+		if p := victim.Follow(mallorys); p.Body != "page /page/mallory" {
+			t.Errorf("the victim ends on %d %.200s, want the page, signed in as themselves", p.Status, p.Body)
+		}
+		wantUntouched(t, a, victim, "alice", 2)
+	})
+	t.Run("error of another browser's", func(t *testing.T) {
+		r := edited(edited(mallorys, "code"), "error", "access_denied")
+		wantLanding(t, a, b.Send(r), "/page/mallory")
+		wantUntouched(t, a, b, "alice", 2)
+	})
+	t.Run("used up", func(t *testing.T) {
+		wantLanding(t, a, mallory.Send(mallorys), "/page/mallory")
+		wantUntouched(t, a, mallory, "bob", 3)
+		p := mallory.Open(a.url + "/signout")
+		mallory.Submit(p, nil)
+		wantLanding(t, a, mallory.Send(mallorys), "/page/mallory")
+		wantUntouched(t, a, mallory, "", 3)
+	})
+}
+
+// TestTabsOfANewBrowser: tabs that open at once get a cookie each, and the
+// last one stays. All end on the page they asked for.
+func TestTabsOfANewBrowser(t *testing.T) {
+	a := newApp(t)
+	b := a.browser()
+	var challenges []*signintest.Request
+	for _, page := range []string{"/page/1", "/page/2", "/page/3"} {
+		b.ClearCookies() // as if asked before the answer to the one before came
+		p := b.Send(&signintest.Request{URL: a.url + page})
+		challenges = append(challenges, p.Next())
+	}
+	for i, r := range challenges {
+		want := "page /page/" + string(rune('1'+i))
+		if p := b.Follow(r); p.Body != want {
+			t.Errorf("tab %d ends on %d %.200s, want %q", i+1, p.Status, p.Body, want)
+		}
+	}
+	if got := who(a, b); got != "alice" {
+		t.Errorf("%q is signed in, want alice", got)
+	}
+}
+
+// TestCallbackShapes: what is no answer at all costs next to nothing.
+func TestCallbackShapes(t *testing.T) {
+	a := newApp(t)
+	b := a.signIn()
+	r := a.again(b, "/page/x")
+	with := func(f func(*signintest.Request)) *signintest.Request {
+		c := r.Clone()
+		f(c)
+		return c
+	}
+	body := func(contentType, text string) *signintest.Request {
+		return with(func(c *signintest.Request) {
+			c.Form, c.Body, c.Header = nil, text, http.Header{"Content-Type": {contentType}}
+		})
+	}
+	method := func(name string) *signintest.Request {
+		return with(func(c *signintest.Request) { c.Method = name })
+	}
+	query := func(text string) *signintest.Request {
+		return with(func(c *signintest.Request) { c.Method, c.Form, c.URL = "GET", nil, c.URL+"?"+text })
+	}
+	const form = "application/x-www-form-urlencoded"
+	good := r.Form.Encode()
+	cookies := "padding=" + strings.Repeat("c", 100<<10)
+	for _, tc := range []struct {
+		name   string
+		r      *signintest.Request
+		status int
+		kind   string
+	}{
+		{"100 KB of cookies", with(func(c *signintest.Request) { c.Header = http.Header{"Cookie": {cookies}} }), http.StatusRequestHeaderFieldsTooLarge, pageCallbackTooLarge},
+		{"a form of 1 MB", edited(r, "code", strings.Repeat("c", 1<<20)), http.StatusRequestEntityTooLarge, pageCallbackTooLarge},
+		{"a form of 65 KB", edited(r, "more", strings.Repeat("c", 65<<10)), http.StatusRequestEntityTooLarge, pageCallbackTooLarge},
+		{"a query of 65 KB", query("code=" + strings.Repeat("c", 65<<10)), http.StatusRequestEntityTooLarge, pageCallbackTooLarge},
+		{"a hundred parameters", body(form, good+strings.Repeat("&a=b", 100)), http.StatusRequestEntityTooLarge, pageCallbackTooLarge},
+		{"PUT", method("PUT"), http.StatusMethodNotAllowed, pageCallbackMethod},
+		{"DELETE", method("DELETE"), http.StatusMethodNotAllowed, pageCallbackMethod},
+		{"PATCH", method("PATCH"), http.StatusMethodNotAllowed, pageCallbackMethod},
+		{"OPTIONS", method("OPTIONS"), http.StatusMethodNotAllowed, pageCallbackMethod},
+		{"a method of one's own", method("BREW"), http.StatusMethodNotAllowed, pageCallbackMethod},
+		{"post in lower case", method("post"), http.StatusMethodNotAllowed, pageCallbackMethod},
+		{"text", body("text/plain", good), http.StatusBadRequest, pageCallbackUnreadable},
+		{"JSON", body("application/json", "{}"), http.StatusBadRequest, pageCallbackUnreadable},
+		{"multipart", body("multipart/form-data; boundary=b", "--b--"), http.StatusBadRequest, pageCallbackUnreadable},
+		{"no content type", body("", good), http.StatusBadRequest, pageCallbackUnreadable},
+		{"content type that does not parse", body(form+"; =", good), http.StatusBadRequest, pageCallbackUnreadable},
+		{"escapes that do not parse", body(form, "state=%zz"), http.StatusBadRequest, pageCallbackUnreadable},
+		{"semicolons", body(form, strings.ReplaceAll(good, "&", ";")), http.StatusBadRequest, pageCallbackUnreadable},
+		{"state twice", edited(r, "state", r.Form.Get("state"), r.Form.Get("state")), http.StatusBadRequest, pageCallbackDuplicate},
+		{"code twice", edited(r, "code", r.Form.Get("code"), "other"), http.StatusBadRequest, pageCallbackDuplicate},
+		{"id_token twice", edited(r, "id_token", "other", r.Form.Get("id_token")), http.StatusBadRequest, pageCallbackDuplicate},
+		{"iss twice", edited(r, "iss", a.issuer.URL(), a.issuer.URL()), http.StatusBadRequest, pageCallbackDuplicate},
+		{"error twice", edited(r, "error", "", ""), http.StatusBadRequest, pageCallbackDuplicate},
+		{"unknown parameter twice", edited(r, "more", "1", "2"), http.StatusBadRequest, pageCallbackDuplicate},
+		{"nothing, by POST", body(form, ""), http.StatusBadRequest, pageCallbackEmpty},
+		{"nothing, by GET", query(""), http.StatusBadRequest, pageCallbackEmpty},
+		{"session_state only", query("session_state=1"), http.StatusBadRequest, pageCallbackEmpty},
+		{"good parameters, in the query of a POST", with(func(c *signintest.Request) { c.Form, c.URL = url.Values{}, c.URL+"?"+good }), http.StatusBadRequest, pageCallbackEmpty},
+		{"good parameters, by GET", query(good), http.StatusBadRequest, pageCallbackUnreadable},
+		{"state only", with(func(c *signintest.Request) { c.Form = url.Values{"state": r.Form["state"]} }), http.StatusBadRequest, pageCallbackEmpty},
+		{"code missing", edited(r, "code"), http.StatusBadRequest, pageCallbackEmpty},
+		{"code empty", edited(r, "code", ""), http.StatusBadRequest, pageCallbackEmpty},
+		{"code of 9 KB", edited(r, "code", strings.Repeat("c", 9<<10)), http.StatusBadRequest, pageCallbackEmpty},
+		{"id_token missing", edited(r, "id_token"), http.StatusBadRequest, pageTokenRejected},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := b.Send(tc.r)
+			wantPage(t, a, p, tc.status, tc.kind)
+			if allow := p.Header.Get("Allow"); (tc.status == http.StatusMethodNotAllowed) != (allow == "GET, POST") {
+				t.Errorf("Allow %q with status %d", allow, p.Status)
+			}
+			wantUntouched(t, a, b, "alice", 1)
+		})
+	}
+	if p := b.Send(method("HEAD")); p.Status != http.StatusMethodNotAllowed {
+		t.Errorf("HEAD: %d, want 405", p.Status)
+	}
+
+	t.Run("no cookie", func(t *testing.T) {
+		bare := a.browser()
+		wantPage(t, a, bare.Send(r), http.StatusBadRequest, pageNoCookies)
+		wantPage(t, a, bare.Send(edited(edited(r, "code"), "error", "access_denied")), http.StatusBadRequest, pageNoCookies)
+		wantPage(t, a, bare.Send(query("")), http.StatusBadRequest, pageCallbackEmpty)
+		wantUntouched(t, a, bare, "", 1)
+	})
+	t.Run("browser cookie that is none", func(t *testing.T) {
+		for _, value := range []string{"", "x", strings.Repeat("A", 42), strings.Repeat("A", 44), strings.Repeat("A", 300), "."} {
+			c := r.Clone()
+			c.Header = http.Header{"Cookie": {a.browserCookies(true)[0] + "=" + value}}
+			wantPage(t, a, b.Send(c), http.StatusBadRequest, pageNoCookies)
+		}
+	})
+	wantLanding(t, a, b.Send(r), "/page/x") // the answer itself was good all along
+}
+
+// TestIssuerErrors: what the issuer says is a quote, and cancelling is not
+// refusing.
+func TestIssuerErrors(t *testing.T) {
+	a := newApp(t)
+	b := a.signIn()
+	signIn, consent := a.again(b, "/page/x"), a.toCallback(b, "/token?scope=Mail.Read")
+	const hostile = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>&lt; {{.}} ` + "\u202e\r\nSet-Cookie: a=b"
+	for _, tc := range []struct {
+		name        string
+		r           *signintest.Request
+		code        string
+		description string
+		status      int
+		kind        string
+	}{
+		{"cancelled", signIn, "access_denied", "", http.StatusForbidden, pageCancelled},
+		{"consent refused, where it was asked for", consent, "access_denied", "", http.StatusForbidden, pageConsentRefused},
+		{"consent refused, in Entra's words", signIn, "access_denied", "AADSTS65004: User declined to consent", http.StatusForbidden, pageConsentRefused},
+		{"consent required", signIn, "consent_required", "", http.StatusForbidden, pageConsentRefused},
+		{"login required", signIn, "login_required", "", http.StatusBadRequest, pageIssuerError},
+		{"server error", signIn, "server_error", "", http.StatusBadRequest, pageIssuerError},
+		{"empty", signIn, "", "", http.StatusBadRequest, pageIssuerError},
+		{"hostile description", signIn, "invalid_request", hostile, http.StatusBadRequest, pageIssuerError},
+		{"hostile code", signIn, hostile, "", http.StatusBadRequest, pageIssuerError},
+		{"hostile both, as a refusal", consent, "access_denied", hostile, http.StatusForbidden, pageConsentRefused},
+		{"15 KB of description", signIn, "invalid_request", strings.Repeat("<b>", 5<<10), http.StatusBadRequest, pageIssuerError},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			// A code beside the error is not looked at.
+			p := b.Send(edited(edited(tc.r, "error", tc.code), "error_description", tc.description))
+			wantPage(t, a, p, tc.status, tc.kind)
+			for _, bad := range []string{"<script", "<img", "<b>", "onerror=alert(2)>", "\u202e"} {
+				if strings.Contains(p.Body, bad) {
+					t.Errorf("the page holds %q: %s", bad, p.Body)
+				}
+			}
+			if tc.description == hostile && !strings.Contains(p.Body, "&lt;script&gt;alert(1)") {
+				t.Errorf("the page does not quote the issuer: %s", p.Body)
+			}
+			if len(p.Body) > 12<<10 {
+				t.Errorf("the page has %d bytes", len(p.Body))
+			}
+			if slices.ContainsFunc(p.Header["Set-Cookie"], func(s string) bool { return strings.HasPrefix(s, "a=") }) {
+				t.Errorf("a header was injected: %v", p.Header)
+			}
+			if strings.Contains(lastCause(a), "alert(1)") && tc.code != hostile {
+				t.Error("the description is in the log")
+			}
+			wantUntouched(t, a, b, "alice", 1)
+			// By GET, though form_post was asked: some issuers do.
+			q := url.Values{"error": {tc.code}, "error_description": {tc.description}, "state": tc.r.Form["state"]}
+			p = b.Send(&signintest.Request{URL: tc.r.URL + "?" + q.Encode(), From: tc.r.From})
+			wantPage(t, a, p, tc.status, tc.kind)
+		})
+	}
+	t.Run("from another issuer", func(t *testing.T) {
+		r := edited(edited(edited(signIn, "error", "access_denied"), "error_description", "Call 555-0100"), "iss", "https://evil.example.test")
+		p := b.Send(r)
+		wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+		if strings.Contains(p.Body, "555-0100") {
+			t.Error("another issuer's words are shown as ours")
+		}
+	})
+	wantLanding(t, a, b.Send(signIn), "/page/x")
+}
+
+// TestAnswerIssuer is RFC 9207, with what real issuers leave out.
+func TestAnswerIssuer(t *testing.T) {
+	wrong := func(iss string) func(*signintest.Behaviour) {
+		return func(b *signintest.Behaviour) {
+			b.EditResponse = func(r *signintest.AuthResponse) { r.Params.Set("iss", iss) }
+		}
+	}
+	missing := func(b *signintest.Behaviour) {
+		b.EditResponse = func(r *signintest.AuthResponse) { r.Params.Del("iss") }
+	}
+	silent := func(b *signintest.Behaviour) { b.OmitIss = true }
+	for _, tc := range []struct {
+		name      string
+		typ       string
+		behaviour func(*signintest.Behaviour)
+		ok        bool
+	}{
+		{"code, right", typeCode, nil, true},
+		{"code, missing though announced", typeCode, missing, false},
+		{"code, not announced", typeCode, silent, true},
+		{"code, wrong", typeCode, wrong("https://evil.example.test"), false},
+		{"code, empty", typeCode, wrong(""), false},
+		{"code, with a slash", typeCode, wrong("https://login.example.test/"), false},
+		{"code, wrong and not announced", typeCode, func(b *signintest.Behaviour) { silent(b); wrong("https://evil.example.test")(b) }, false},
+		{"hybrid, right", typeHybrid, nil, true},
+		{"hybrid, missing though announced", typeHybrid, missing, true},
+		{"hybrid, wrong", typeHybrid, wrong("https://evil.example.test"), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := newApp(t, func(o *appOptions) {
+				o.config = func(c *Config) { c.ResponseType = tc.typ }
+				o.behaviour = tc.behaviour
+			})
+			p := a.browser().Open(a.url + "/me")
+			if tc.ok {
+				if p.Status != http.StatusOK {
+					t.Errorf("%d, want 200; %s", p.Status, lastCause(a))
+				}
+				return
+			}
+			wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+			if a.redemptions() != 0 {
+				t.Errorf("the code was sent to the issuer all the same")
+			}
+		})
+	}
+}
+
+// TestAnswerByAnotherWay: what comes another way than it was asked for has
+// been where it should not, and is not used.
+func TestAnswerByAnotherWay(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		typ, mode string // asked for
+		comes     string
+		kind      string
+	}{
+		{"code by query, form_post asked", typeCode, modeForm, "query", pageCallbackUnreadable},
+		{"code by form_post, query asked", typeCode, modeQuery, "form_post", pageCallbackUnreadable},
+		{"code by fragment, query asked", typeCode, modeQuery, "fragment", pageCallbackEmpty},
+		{"hybrid by query", typeHybrid, modeForm, "query", pageCallbackUnreadable},
+		{"hybrid by fragment", typeHybrid, modeForm, "fragment", pageCallbackEmpty},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := newApp(t, func(o *appOptions) {
+				o.config = func(c *Config) { c.ResponseType, c.ResponseMode = tc.typ, tc.mode }
+				o.behaviour = func(b *signintest.Behaviour) {
+					b.EditResponse = func(r *signintest.AuthResponse) { r.Mode = tc.comes }
+				}
+			})
+			b := a.browser()
+			p := b.Open(a.url + "/page/x")
+			if tc.comes == "form_post" && p.Status == http.StatusBadRequest &&
+				strings.Contains(p.Body, html.EscapeString(pageWords[pageNoCookies].text)) {
+				return // the cookie of query mode is Lax and did not come either
+			}
+			wantPage(t, a, p, http.StatusBadRequest, tc.kind)
+			wantSignedOut(t, a, b)
+			if a.redemptions() != 0 {
+				t.Errorf("%d token requests, want 0", a.redemptions())
+			}
+		})
+	}
+}
+
+// TestLongReturnPath: a return path of 2 KB travels whole, whatever it is made
+// of; of a longer one the query is dropped.
+func TestLongReturnPath(t *testing.T) {
+	a := newApp(t)
+	for _, unit := range []string{"&", `"`, "<", "a", "%20", "'"} {
+		path := "/page/x?" + strings.Repeat(unit, (maxReturnPath-8)/len(unit))
+		if p := a.browser().Open(a.url + path); p.Status != http.StatusOK || p.URL != a.url+path {
+			t.Errorf("2 KB of %s: %d at %.40s (%d bytes); %s", unit, p.Status, p.URL, len(p.URL), lastCause(a))
+		}
+		if p := a.browser().Open(a.url + path + "&more"); p.Status != http.StatusOK || p.URL != a.url+"/page/x" {
+			t.Errorf("more than 2 KB of %s: %d at %.40s (%d bytes)", unit, p.Status, p.URL, len(p.URL))
+		}
+	}
+}
+
+// TestAccountRefused: whoever may not come in with one account is offered to
+// choose another, not the same again.
+func TestAccountRefused(t *testing.T) {
+	const home, other = "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555"
+	a := newApp(t, func(o *appOptions) {
+		o.issuerURL = "https://login.microsoftonline.com/common/v2.0"
+		o.config = func(c *Config) { c.Tenants = []string{home} }
+		o.behaviour = func(b *signintest.Behaviour) {
+			b.Entra = true
+			b.Users = []signintest.User{{Subject: "stranger", TenantID: other}, {Subject: "alice", TenantID: home}}
+		}
+	})
+	b := a.browser()
+	p := b.Open(a.url + "/page/x")
+	wantPage(t, a, p, http.StatusForbidden, pageAccountRefused)
+	if a.redemptions() != 0 {
+		t.Errorf("%d token requests, want 0", a.redemptions())
+	}
+	a.issuer.Update(func(b *signintest.Behaviour) { b.User = "alice" })
+	if p := b.Click(p, p.Link("Use another account")); p.Body != "page /page/x" {
+		t.Errorf("another account ends on %d %.200s", p.Status, p.Body)
+	}
+	if got := a.issuer.LastCall(signintest.EndpointAuthorize).Form.Get("prompt"); got != "select_account" {
+		t.Errorf("prompt %q, want select_account", got)
+	}
+}
+
+// TestTokenEndpoint: however the token endpoint fails, there is one request,
+// one page within the deadline, and a way on.
+func TestTokenEndpoint(t *testing.T) {
+	var strangers atomic.Int32
+	for _, flow := range flows[:2] {
+		t.Run(flow.name, func(t *testing.T) {
+			a := newApp(t, func(o *appOptions) { o.config = flow.config })
+			evil := a.net.Serve("https://evil.example.test", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { strangers.Add(1) }))
+			answer := func(extra map[string]any) signintest.Fault {
+				body := map[string]any{"access_token": "at-0123456789", "token_type": "Bearer", "expires_in": 60}
+				for k, v := range extra {
+					body[k] = v
+				}
+				return signintest.JSONFault(http.StatusOK, body)
+			}
+			jsonBody := func(body string) signintest.Fault {
+				return signintest.Fault{Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+			}
+			for _, tc := range []struct {
+				name   string
+				fault  signintest.Fault
+				status int
+				kind   string
+			}{
+				{"invalid_grant", signintest.OAuthError{Code: "invalid_grant", Description: "no"}.Fault(), 502, pageRedeemRefused},
+				{"invalid_client", signintest.OAuthError{Status: 401, Code: "invalid_client"}.Fault(), 502, pageRedeemRefused},
+				{"429", signintest.HTMLFault(429), 502, pageRedeemRefused},
+				{"500", signintest.HTMLFault(500), 502, pageRedeemUnreachable},
+				{"503", signintest.OAuthError{Status: 503, Code: "temporarily_unavailable"}.Fault(), 502, pageRedeemUnreachable},
+				{"200 with HTML", signintest.HTMLFault(200), 502, pageRedeemUnreachable},
+				{"200 with an error", signintest.JSONFault(200, map[string]string{"error": "invalid_grant", "access_token": "at-0123456789"}), 502, pageRedeemRefused},
+				{"200 with nothing", jsonBody(" "), 502, pageRedeemUnreachable},
+				{"200 with a list", jsonBody(`[{"access_token":"at-0123456789"}]`), 502, pageRedeemUnreachable},
+				{"200 cut short", jsonBody(`{"access_token":"at-0123`), 502, pageRedeemUnreachable},
+				{"200, nested without end", jsonBody(strings.Repeat(`{"a":`, 200_000)), 502, pageRedeemUnreachable},
+				{"204", signintest.Fault{Status: 204}, 502, pageRedeemRefused},
+				{"endless JSON", signintest.Fault{Header: http.Header{"Content-Type": {"application/json"}}, Body: `{"access_token":"at-0123456789","id_token":"`, Endless: true}, 502, pageRedeemUnreachable},
+				{"endless error", signintest.Fault{Status: 400, Header: http.Header{"Content-Type": {"application/json"}}, Body: "{", Endless: true}, 502, pageRedeemUnreachable},
+				{"no access token", answer(map[string]any{"access_token": ""}), 502, pageRedeemUnreachable},
+				{"access token a number", answer(map[string]any{"access_token": 7}), 502, pageRedeemUnreachable},
+				{"a token of another type", answer(map[string]any{"token_type": "mac"}), 502, pageRedeemUnreachable},
+				{"no ID token", answer(nil), 400, pageTokenRejected},
+				{"an ID token that is none", answer(map[string]any{"id_token": "a.b.c"}), 400, pageTokenRejected},
+				{"redirect 307", signintest.Fault{Redirect: evil + "/token"}, 502, pageRedeemRefused},
+				{"redirect 308", signintest.Fault{Redirect: evil + "/token", Status: 308}, 502, pageRedeemRefused},
+				{"redirect 302", signintest.Fault{Redirect: evil + "/token", Status: 302}, 502, pageRedeemRefused},
+				{"connection dropped", signintest.Fault{Drop: true}, 502, pageRedeemUnreachable},
+				{"dropped after the code was spent", signintest.Fault{Drop: true, AfterProcessing: true}, 502, pageRedeemUnreachable},
+				{"500 after the code was spent", signintest.Fault{Status: 500, AfterProcessing: true}, 502, pageRedeemUnreachable},
+			} {
+				t.Run(tc.name, func(t *testing.T) {
+					b := a.browser()
+					r := a.toCallback(b, "/page/x")
+					a.issuer.ForgetCalls()
+					a.issuer.FailNext(signintest.EndpointToken, tc.fault)
+					wantPage(t, a, b.Send(r), tc.status, tc.kind)
+					wantSignedOut(t, a, b)
+					if n := a.redemptions(); n != 1 {
+						t.Errorf("%d token requests, want 1", n)
+					}
+					// A reload does not send the code again; it begins anew.
+					wantLanding(t, a, b.Send(r), "/page/x")
+					if n := a.redemptions(); n != 1 {
+						t.Errorf("%d token requests after a reload, want 1", n)
+					}
+					if p := b.Follow(r); p.Body != "page /page/x" {
+						t.Errorf("the way on ends on %d %.200s", p.Status, p.Body)
+					}
+					if n := a.redemptions(); n != 2 {
+						t.Errorf("%d token requests after the new sign-in, want 2", n)
+					}
+				})
+			}
+		})
+	}
+	if n := strangers.Load(); n != 0 {
+		t.Errorf("another host got %d requests", n)
+	}
+}
+
+// TestTokenEndpointHangs: the deadline of the HTTP client is enough to be told
+// that it took too long.
+func TestTokenEndpointHangs(t *testing.T) {
+	for name, fault := range map[string]signintest.Fault{
+		"before the answer": {Hang: make(chan struct{})},
+		"within the answer": {Header: http.Header{"Content-Type": {"application/json"}}, Body: "{", Delay: 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // waits for the deadline
+			a := newApp(t, func(o *appOptions) {
+				o.config = func(c *Config) { c.HTTPClient.Timeout = 3 * time.Second }
+			})
+			b := a.browser()
+			r := a.toCallback(b, "/page/x")
+			a.issuer.FailNext(signintest.EndpointToken, fault)
+			start := time.Now()
+			wantPage(t, a, b.Send(r), http.StatusGatewayTimeout, pageRedeemTimeout)
+			if took := time.Since(start); took > 15*time.Second {
+				t.Errorf("the page came after %v", took)
+			}
+			if p := b.Follow(r); p.Body != "page /page/x" || a.redemptions() != 2 {
+				t.Errorf("the way on ends on %d %.200s after %d token requests", p.Status, p.Body, a.redemptions())
+			}
+		})
+	}
+}

@@ -1,0 +1,194 @@
+package signin
+
+import (
+	"bytes"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func goodConfig() Config {
+	return Config{
+		Issuer: "https://login.example.com", ClientID: "client", Credential: Secret("secret"),
+		BaseURL: "https://app.example.com", Keys: [][]byte{bytes.Repeat([]byte{7}, 32)},
+	}
+}
+
+// configFaults are mistakes, and what New says about each: the field, and what
+// to write instead.
+var configFaults = []struct {
+	name  string
+	spoil func(*Config)
+	want  []string
+}{
+	{"no issuer", func(c *Config) { c.Issuer = "" }, []string{"Issuer: empty", "https URL"}},
+	{"an issuer without scheme", func(c *Config) { c.Issuer = "login.example.com" }, []string{`Issuer: "login.example.com" is not a URL`, "https://"}},
+	{"an issuer by http", func(c *Config) { c.Issuer = "http://login.example.com" }, []string{"Issuer: want https://login.example.com", "loopback"}},
+	{"an issuer with a query", func(c *Config) { c.Issuer = "https://login.example.com/?a=b" }, []string{"Issuer: want a URL without user, query or fragment"}},
+	{"an issuer with a password", func(c *Config) { c.Issuer = "https://u:hunter22@login.example.com/" }, []string{"Issuer: want a URL without user"}},
+	{"a template", func(c *Config) { c.Issuer = "https://login.microsoftonline.com/{tenantid}/v2.0" }, []string{"Issuer:", "template", "common"}},
+	{"no client", func(c *Config) { c.ClientID = "" }, []string{"ClientID: empty; want the id"}},
+	{"an empty secret", func(c *Config) { c.Credential = Secret("") }, []string{"Credential:"}},
+	{"a base without scheme", func(c *Config) { c.BaseURL = "app.example.com" }, []string{"BaseURL: want scheme, host", "https://app.example.com"}},
+	{"a base by http", func(c *Config) { c.BaseURL = "http://app.example.com" }, []string{"BaseURL: form_post needs https", "want https://app.example.com", `"code"`, `"query"`}},
+	{"a base by http, query", func(c *Config) { c.BaseURL, c.ResponseType, c.ResponseMode = "http://app.example.com", "code", "query" }, []string{"BaseURL: want https://app.example.com"}},
+	{"a base with a query", func(c *Config) { c.BaseURL = "https://app.example.com/?x" }, []string{"BaseURL: want scheme"}},
+	{"a base with doubled slashes", func(c *Config) { c.BaseURL = "https://app.example.com/a//b" }, []string{"BaseURL: want a clean path"}},
+	{"a base with dots", func(c *Config) { c.BaseURL = "https://app.example.com/a/../b/" }, []string{"BaseURL: want a clean path"}},
+	{"a proxy that is none", func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), {}} }, []string{"TrustedProxies[1]", "10.0.0.0/8"}},
+	{"no keys", func(c *Config) { c.Keys = nil }, []string{"Keys: none; want at least one key of 32"}},
+	{"a short key", func(c *Config) { c.Keys = append(c.Keys, make([]byte, 16)) }, []string{"Keys[1]: 16 bytes; want 32"}},
+	{"response type", func(c *Config) { c.ResponseType = "token" }, []string{`ResponseType "token": want "code id_token" or "code"`}},
+	{"response mode", func(c *Config) { c.ResponseMode = "fragment" }, []string{`ResponseMode "fragment": want "form_post" or "query"`}},
+	{"hybrid by query", func(c *Config) { c.ResponseMode = "query" }, []string{`ResponseMode "query": want "form_post"`, "must not stand in a URL"}},
+	{"callback path", func(c *Config) { c.CallbackPath = "oidc/callback" }, []string{`CallbackPath "oidc/callback": want an absolute path`}},
+	{"callback path elsewhere", func(c *Config) { c.CallbackPath = "//evil.example/callback" }, []string{`CallbackPath "//evil.example/callback"`}},
+	{"callback path with a query", func(c *Config) { c.CallbackPath = "/callback?x" }, []string{`CallbackPath "/callback?x"`}},
+	{"callback at the root", func(c *Config) { c.CallbackPath = "/" }, []string{`CallbackPath "/": want a path that ends in a name`}},
+	{"callback under the name of another path", func(c *Config) { c.CallbackPath = "/oidc/login" }, []string{`CallbackPath "/oidc/login": login is another path of ours`}},
+	{"signed-out path", func(c *Config) { c.SignedOutPath = "https://evil.example/" }, []string{`SignedOutPath "https://evil.example/": want an absolute path`}},
+	{"state in AuthParams", func(c *Config) { c.AuthParams = url.Values{"state": {"x"}} }, []string{`AuthParams: "state" is set by this package`}},
+	{"nonce in AuthParams", func(c *Config) { c.AuthParams = url.Values{"nonce": {""}} }, []string{`AuthParams: "nonce"`}},
+	{"two scopes in one", func(c *Config) { c.Scopes = []string{"Mail.Read Mail.Send"} }, []string{`Scopes: "Mail.Read Mail.Send" is not a scope; want one scope in each element`}},
+	{"cookie name", func(c *Config) { c.CookieName = "my session" }, []string{`CookieName "my session": want letters`}},
+	{"cookie name with a prefix", func(c *Config) { c.CookieName = "__Host-x" }, []string{`CookieName "__Host-x"`}},
+	{"session lifetime", func(c *Config) { c.SessionLifetime = -time.Hour }, []string{"SessionLifetime -1h0m0s: want zero or more"}},
+	{"idle timeout", func(c *Config) { c.IdleTimeout = -1 }, []string{"IdleTimeout -1ns: want"}},
+	{"expiry margin", func(c *Config) { c.ExpiryMargin = -1 }, []string{"ExpiryMargin -1ns: want"}},
+	{"max age", func(c *Config) { c.MaxAge = -1 }, []string{"MaxAge -1ns: want"}},
+	{"clock skew below zero", func(c *Config) { c.ClockSkew = -1 }, []string{"ClockSkew -1ns: want"}},
+	{"clock skew", func(c *Config) { c.ClockSkew = time.Hour }, []string{"ClockSkew 1h0m0s: want 10 minutes or less"}},
+	{"a tenant by name", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "common"), []string{"contoso.com"} }, []string{`Tenants: "contoso.com" is not a tenant's id; want a GUID`}},
+	{"tenants elsewhere", func(c *Config) { c.Tenants = []string{contoso} }, []string{"Tenants: only Entra's issuers have tenants"}},
+	{"tenants without the issuer's own", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, contoso), []string{fabrikam} }, []string{"Tenants: nobody could sign in", contoso}},
+	{"tenants without personal accounts", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "consumers"), []string{fabrikam} }, []string{"Tenants: nobody could sign in", personalTenant}},
+}
+
+func TestConfigFaults(t *testing.T) {
+	if _, err := New(goodConfig()); err != nil {
+		t.Fatalf("a good configuration: %v", err)
+	}
+	for _, tc := range configFaults {
+		t.Run(tc.name, func(t *testing.T) {
+			c := goodConfig()
+			tc.spoil(&c)
+			a, err := New(c)
+			if err == nil || a != nil {
+				t.Fatalf("New accepted it (error %v)", err)
+			}
+			if !strings.HasPrefix(err.Error(), "signin: bad config: ") || strings.Count(err.Error(), "\n") > 0 {
+				t.Errorf("%q: want one fault", err)
+			}
+			for _, w := range tc.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q does not say %q", err, w)
+				}
+			}
+			for _, secret := range []string{"hunter22", string(goodConfig().Keys[0])} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("%q holds a secret", err)
+				}
+			}
+		})
+	}
+}
+
+// Whoever sets up a site mends everything in one go.
+func TestConfigFaultsAtOnce(t *testing.T) {
+	_, err := New(Config{
+		Credential: Secret(""), BaseURL: "http://app.example.com/", TrustedProxies: make([]netip.Prefix, 1), Scopes: []string{"a b"},
+		Keys: [][]byte{nil}, ResponseType: "x", CallbackPath: "x", SignedOutPath: "x", AuthParams: url.Values{"scope": nil}, CookieName: "=",
+		SessionLifetime: -1, IdleTimeout: -1, ClockSkew: -1, ExpiryMargin: -1, MaxAge: -1, Tenants: []string{"x"},
+	})
+	if err == nil {
+		t.Fatal("New accepted it")
+	}
+	for _, field := range []string{
+		"Issuer", "ClientID", "Credential", "BaseURL", "TrustedProxies", "Scopes", "Keys[0]", "ResponseType", "CallbackPath",
+		"SignedOutPath", "AuthParams", "CookieName", "SessionLifetime", "IdleTimeout", "ClockSkew", "ExpiryMargin", "MaxAge", "Tenants",
+	} {
+		if !strings.Contains(err.Error(), field) {
+			t.Errorf("%s is not named in\n%v", field, err)
+		}
+	}
+}
+
+func TestConfigAccepts(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"nothing optional":         func(c *Config) { c.BaseURL, c.Credential = "", nil },
+		"loopback by http":         func(c *Config) { c.Issuer, c.BaseURL = "http://localhost:8080/", "http://127.0.0.1:9090" },
+		"a base with a path":       func(c *Config) { c.BaseURL = "https://app.example.com/crm/" },
+		"an issuer with a slash":   func(c *Config) { c.Issuer = "https://login.example.com/" },
+		"code by query":            func(c *Config) { c.ResponseType, c.ResponseMode = "code", "query" },
+		"several keys":             func(c *Config) { c.Keys = append(c.Keys, make([]byte, 32)) },
+		"tenants of common":        func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "common"), []string{strings.ToUpper(contoso)} },
+		"tenants of one":           func(c *Config) { c.Issuer, c.Tenants = Entra(China, contoso), []string{contoso, fabrikam} },
+		"tenants of a domain name": func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "contoso.com"), []string{contoso} },
+		"the demo's two-level URI": func(c *Config) { c.CallbackPath, c.SignedOutPath = "/auth/signin/done", "/bye" },
+	} {
+		c := goodConfig()
+		change(&c)
+		if _, err := New(c); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestConfigDefaults(t *testing.T) {
+	a, err := New(goodConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := a.cfg
+	if c.ResponseType != "code id_token" || c.ResponseMode != "form_post" || c.CookieName != "signin" || c.CallbackPath != "/oidc/callback" ||
+		c.SignedOutPath != "/" || c.SessionLifetime != 12*time.Hour || c.IdleTimeout != 0 || c.ClockSkew != time.Minute ||
+		c.ExpiryMargin != 5*time.Minute || c.MaxAge != 0 || c.Store == nil || c.Logger == nil || c.HTTPClient == nil || c.HTTPClient.Timeout != 15*time.Second {
+		t.Errorf("defaults: %+v", c)
+	}
+	if got := strings.Join(c.Scopes, " "); got != "openid profile offline_access" {
+		t.Errorf("scopes %q", got)
+	}
+	for given, want := range map[string]string{
+		"Mail.Read":        "openid profile offline_access Mail.Read",
+		"openid":           "openid",
+		"email openid":     "email openid",
+		"openid Mail.Read": "openid Mail.Read",
+	} {
+		c := goodConfig()
+		c.Scopes = strings.Fields(given)
+		if a, err := New(c); err != nil || strings.Join(a.cfg.Scopes, " ") != want {
+			t.Errorf("Scopes %q: %v, %v; want %q", given, a.cfg.Scopes, err, want)
+		}
+	}
+}
+
+// What is changed after New has no effect.
+func TestConfigIsCopied(t *testing.T) {
+	c := goodConfig()
+	c.Issuer = Entra(Global, "common")
+	c.Scopes = []string{"openid", "Mail.Read"}
+	c.AuthParams = url.Values{"ui_locales": {"de"}}
+	c.Tenants = []string{contoso}
+	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	c.HTTPClient = &http.Client{}
+	a, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := a.keys.seal("test", nil, nil, []byte("x"))
+	c.Scopes[1], c.Tenants[0] = "changed", "changed"
+	c.TrustedProxies[0] = netip.Prefix{}
+	c.AuthParams.Set("state", "changed")
+	clear(c.Keys[0])
+	if slices.Contains(a.cfg.Scopes, "changed") || slices.Contains(a.cfg.Tenants, "changed") || slices.Contains(a.issuer.tenants, "changed") ||
+		a.cfg.AuthParams.Has("state") || !a.cfg.TrustedProxies[0].IsValid() {
+		t.Errorf("%+v", a.cfg)
+	}
+	if _, err := a.keys.open("test", nil, nil, sealed); err != nil {
+		t.Error("the keys changed")
+	}
+}

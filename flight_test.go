@@ -1,0 +1,98 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFlightShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f flights[int]
+		var calls atomic.Int32
+		together(50, func(i int) {
+			key := "even"
+			if i%2 == 1 {
+				key = "odd"
+			}
+			got, err := f.do(t.Context(), key, time.Minute, func(ctx context.Context) (int, error) {
+				calls.Add(1)
+				return len(key), sleep(ctx, time.Second)
+			})
+			if got != len(key) || err != nil {
+				t.Errorf("%s: %d, %v", key, got, err)
+			}
+		})
+		if calls.Load() != 2 {
+			t.Errorf("%d calls, want 2", calls.Load())
+		}
+		if len(f.running) != 0 {
+			t.Errorf("%d are left", len(f.running))
+		}
+	})
+}
+
+// A caller that gives up ends neither the call nor the wait of others.
+func TestFlightOutlivesCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f flights[string]
+		call := func(ctx context.Context) (string, error) { return "done", sleep(ctx, 10*time.Second) }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := f.do(ctx, "", time.Minute, call); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the first: %v", err)
+			}
+		})
+		synctest.Wait()
+		if got, err := f.do(t.Context(), "", time.Minute, nil); got != "done" || err != nil {
+			t.Errorf("the second: %q, %v", got, err)
+		}
+		wg.Wait()
+		if _, err := f.do(t.Context(), "", time.Second, call); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("over its limit: %v", err)
+		}
+	})
+}
+
+// What the application gave us may panic; that must not end the process, nor
+// leave a result that is none.
+func TestFlightPanic(t *testing.T) {
+	var f flights[*int]
+	_, err := f.do(t.Context(), "", time.Minute, func(context.Context) (*int, error) { panic("oops") })
+	if err == nil || !strings.Contains(err.Error(), "oops") {
+		t.Errorf("panic: %v", err)
+	}
+	_, err = f.do(t.Context(), "", time.Minute, func(context.Context) (*int, error) { runtime.Goexit(); return nil, nil })
+	if !errors.Is(err, errNoResult) {
+		t.Errorf("Goexit: %v", err)
+	}
+	if err := f.wait(t.Context()); err != nil {
+		t.Errorf("wait: %v", err)
+	}
+}
+
+func TestFlightWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f flights[struct{}]
+		f.start(t.Context(), "", time.Minute, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, sleep(ctx, 10*time.Second)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := f.wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wait: %v", err)
+		}
+		start := time.Now()
+		if err := f.wait(t.Context()); err != nil || time.Since(start) != 9*time.Second {
+			t.Errorf("wait: %v after %v", err, time.Since(start))
+		}
+	})
+}

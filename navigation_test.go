@@ -1,0 +1,141 @@
+package signin
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/seed454743b5/signin/signintest"
+)
+
+const htmlAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+// requestKinds are requests as clients send them, and what each can do with
+// an answer.
+var requestKinds = []struct {
+	name   string
+	method string // empty: GET
+	header string // one "Name: value" a line
+	want   requestKind
+}{
+	{"navigation", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindNavigation},
+	{"navigation, HEAD", "HEAD", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindNavigation},
+	{"navigation behind a service worker", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, kindNavigation},
+	{"navigation in an app's web view", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nX-Requested-With: com.example.app\nAccept: " + htmlAccept, kindNavigation},
+	{"navigation of an old browser", "", "Accept: " + htmlAccept, kindNavigation},
+	{"navigation that asks to upgrade to https", "", "Upgrade-Insecure-Requests: 1\nAccept: " + htmlAccept, kindNavigation},
+	{"text browser", "", "Accept: text/html, text/plain, */*;q=0.01", kindNavigation},
+	{"form", "POST", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindSubmission},
+	{"form of an old browser", "POST", "Accept: " + htmlAccept, kindSubmission},
+	{"form behind a service worker", "POST", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, kindSubmission},
+
+	{"fetch, cors", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: */*", kindOther},
+	{"fetch, same-origin", "", "Sec-Fetch-Mode: same-origin\nSec-Fetch-Dest: empty\nAccept: */*", kindOther},
+	{"fetch, no-cors", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: empty\nAccept: */*", kindOther},
+	{"fetch of HTML", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: text/html", kindOther},
+	{"fetch, POST", "POST", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: */*", kindOther},
+	{"XHR", "", "X-Requested-With: XMLHttpRequest\nAccept: application/json, text/javascript, */*; q=0.01", kindOther},
+	{"XHR for HTML, old browser", "", "X-Requested-With: XMLHttpRequest\nAccept: text/html, */*; q=0.01", kindOther},
+	{"EventSource", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: text/event-stream", kindOther},
+	{"EventSource of an old browser", "", "Accept: text/event-stream", kindOther},
+	{"WebSocket", "", "Upgrade: websocket\nConnection: Upgrade\nAccept: " + htmlAccept, kindOther},
+	{"WebSocket with Fetch Metadata", "", "Upgrade: websocket\nSec-Fetch-Mode: websocket\nSec-Fetch-Dest: websocket", kindOther},
+	{"prefetch", "", "Sec-Purpose: prefetch\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindOther},
+	{"prefetch by proxy", "", "Sec-Purpose: prefetch;anonymous-client-ip\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, kindOther},
+	{"prerender", "", "Sec-Purpose: prefetch;prerender\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindOther},
+	{"prefetch, as Safari says it", "", "Purpose: prefetch\nAccept: " + htmlAccept, kindOther},
+	{"prefetch, as Firefox said it", "", "X-Moz: prefetch\nAccept: " + htmlAccept, kindOther},
+	{"image", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: image\nAccept: image/avif,image/webp,*/*;q=0.8", kindOther},
+	{"image, old browser", "", "Accept: image/webp,*/*;q=0.8", kindOther},
+	{"script", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: script\nAccept: */*", kindOther},
+	{"frame", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: iframe\nAccept: " + htmlAccept, kindOther},
+	{"old frame", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: frame\nAccept: " + htmlAccept, kindOther},
+	{"object", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: object\nAccept: " + htmlAccept, kindOther},
+	{"curl", "", "Accept: */*", kindOther},
+	{"curl -I", "HEAD", "Accept: */*", kindOther},
+	{"no headers at all", "", "", kindOther},
+	{"API client", "", "Accept: application/json", kindOther},
+	{"API client that would take HTML", "", "Accept: application/json, text/html;q=0.5", kindOther},
+	{"client that refuses HTML", "", "Accept: text/html;q=0.0, text/plain", kindOther},
+	{"gRPC-web", "POST", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nContent-Type: application/grpc-web+proto\nX-Grpc-Web: 1\nAccept: application/grpc-web+proto", kindOther},
+	{"gRPC-web outside a browser", "POST", "Content-Type: application/grpc-web-text\nAccept: */*", kindOther},
+	{"preflight", "OPTIONS", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccess-Control-Request-Method: GET", kindOther},
+	{"OPTIONS", "OPTIONS", "Accept: " + htmlAccept, kindOther},
+	{"PUT", "PUT", "Accept: " + htmlAccept, kindOther},
+	{"DELETE", "DELETE", "Accept: */*", kindOther},
+}
+
+func headerOf(lines string) http.Header {
+	h := http.Header{}
+	for line := range strings.SplitSeq(lines, "\n") {
+		if name, value, ok := strings.Cut(line, ": "); ok {
+			h.Add(name, value)
+		}
+	}
+	return h
+}
+
+func TestKindOf(t *testing.T) {
+	for _, tc := range requestKinds {
+		method := tc.method
+		if method == "" {
+			method = http.MethodGet
+		}
+		r := httptest.NewRequest(method, "https://app.example.test/me", nil)
+		r.Header = headerOf(tc.header)
+		if got := kindOf(r); got != tc.want {
+			t.Errorf("%s: kind %d, want %d", tc.name, got, tc.want)
+		}
+	}
+}
+
+// The same through the front door: who cannot follow a redirect gets none, and
+// no request of theirs reaches the issuer.
+func TestWhoGetsARedirect(t *testing.T) {
+	a := newApp(t)
+	client := a.net.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, tc := range requestKinds {
+		r, err := http.NewRequest(tc.method, a.url+"/page/x?q=1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = headerOf(tc.header)
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		var problem struct{ Type, Title, Login string }
+		decoded := json.NewDecoder(res.Body).Decode(&problem)
+		res.Body.Close()
+		content := res.Header.Get("Content-Type")
+		switch tc.want {
+		case kindNavigation:
+			if res.StatusCode != http.StatusSeeOther || !strings.HasPrefix(res.Header.Get("Location"), a.issuer.EndpointURL(signintest.EndpointAuthorize)+"?") {
+				t.Errorf("%s: %d to %.60q, want 303 to the issuer", tc.name, res.StatusCode, res.Header.Get("Location"))
+			}
+		case kindSubmission:
+			if res.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(content, "text/html") || res.Header.Get("Location") != "" {
+				t.Errorf("%s: %d %s, want a 401 page", tc.name, res.StatusCode, content)
+			}
+		default:
+			if res.StatusCode != http.StatusUnauthorized || content != "application/problem+json" || res.Header.Get("Location") != "" || len(res.Cookies()) > 0 {
+				t.Errorf("%s: %d %s, cookies %v; want 401 with a problem document and nothing else", tc.name, res.StatusCode, content, res.Cookies())
+			}
+			if tc.method != http.MethodHead && (decoded != nil || !strings.HasPrefix(problem.Login, "/oidc/login?ask=")) {
+				t.Errorf("%s: %v, login %q", tc.name, decoded, problem.Login)
+			}
+		}
+		if res.StatusCode == http.StatusUnauthorized && res.Header.Get("WWW-Authenticate") != "Bearer" {
+			t.Errorf("%s: WWW-Authenticate %q", tc.name, res.Header.Get("WWW-Authenticate"))
+		}
+		if res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: Cache-Control %q", tc.name, res.Header.Get("Cache-Control"))
+		}
+	}
+	if n := a.issuer.Count(signintest.EndpointAuthorize); n != 0 {
+		t.Errorf("%d requests to the authorization endpoint", n)
+	}
+}

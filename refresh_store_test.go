@@ -1,0 +1,421 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed454743b5/signin/signintest"
+)
+
+// writesOf makes all but reads of a kind of key fail, as a store does that is
+// full or has become read-only.
+func writesOf(prefix string) func(context.Context, string, string) error {
+	return func(_ context.Context, op, key string) error {
+		if op != "get" && strings.HasPrefix(key, prefix) {
+			return errTrouble
+		}
+		return nil
+	}
+}
+
+// A refresh whose save fails gives its callers the token at once, lets nobody
+// have the old refresh token meanwhile, and saves when the store is back.
+func TestRefreshSaveFails(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		pause time.Duration
+		down  func(context.Context, string, string) error
+	}{
+		{"records read-only for 3s", 3 * time.Second, writesOf("s.")},
+		{"store fails for 10s", 10 * time.Second, fails},
+		{"store hangs for 20m", 20 * time.Minute, hangs},
+		{"store hangs for 20h", 20 * time.Hour, hangs},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			newLab(t, labOptions{replicas: 2, behaviour: single}, func(l *lab) {
+				cookies := l.signIn("alice")
+				l.pass(2 * time.Hour)
+				release := make(chan struct{})
+				arrived := l.replicas[0].wire.hang(release)
+				var wg sync.WaitGroup
+				var mu sync.Mutex
+				got := map[string]bool{}
+				for range 10 {
+					wg.Go(func() {
+						token, err := l.replicas[0].token(cookies, TokenRequest{})
+						if err != nil {
+							t.Errorf("Token: %v", err)
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						got[token] = true
+					})
+				}
+				<-arrived
+				synctest.Wait()
+				l.store.set(tc.down) // after the lease, before the save
+				close(release)
+				start := time.Now()
+				wg.Wait()
+				if took := time.Since(start); len(got) != 1 || took > saveWait+time.Second {
+					t.Errorf("%d tokens after %v, want one within %v", len(got), took, saveWait)
+				}
+
+				// Others fail within 5 seconds, with an error that is a 503. The
+				// old refresh token is not sent.
+				start = time.Now()
+				_, err := l.replicas[1].token(cookies, TokenRequest{})
+				if took := time.Since(start); tc.pause > 10*time.Second {
+					if _, down := errors.AsType[*storeError](err); !down || took > storePatience+storeTimeout {
+						t.Errorf("after %v: %v; want a *storeError", took, err)
+					}
+				}
+				l.pass(tc.pause)
+				l.store.set(nil)
+				together(100, func(i int) {
+					if _, err := l.replicas[i%2].token(cookies, TokenRequest{}); err != nil {
+						t.Errorf("the store is back: %v", err)
+					}
+				})
+				want := 1
+				if tc.pause > time.Hour {
+					want = 2 // the token saved has expired meanwhile
+				}
+				l.refreshes(want)
+				l.pass(2 * time.Hour)
+				l.mustToken(1, cookies, TokenRequest{}) // the chain is whole
+				l.refreshes(1)
+			})
+		})
+	}
+}
+
+// A store that does not answer is told within five seconds, and nothing is
+// sent.
+func TestRefreshStoreDown(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		down func(context.Context, string, string) error
+	}{
+		{"fails", fails},
+		{"hangs", hangs},
+		{"leases fail", writesOf("l.")},
+		{"leases hang", func(ctx context.Context, op, key string) error {
+			if op == "swap" && strings.HasPrefix(key, "l.") {
+				return hangs(ctx, op, key)
+			}
+			return nil
+		}},
+		{"fresh reads hang", func(ctx context.Context, op, key string) error {
+			if op == "swap" && strings.HasPrefix(key, "s.") {
+				return hangs(ctx, op, key)
+			}
+			return nil
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			newLab(t, labOptions{}, func(l *lab) {
+				cookies := l.signIn("alice")
+				l.pass(2 * time.Hour)
+				l.store.set(tc.down)
+				start := time.Now()
+				together(20, func(int) {
+					_, err := l.replicas[0].token(cookies, TokenRequest{})
+					if _, down := errors.AsType[*storeError](err); !down {
+						t.Errorf("Token: %v, want a *storeError", err)
+					}
+					if p := l.replicas[0].unavailable(returnPath{}, err); p.Status != http.StatusServiceUnavailable {
+						t.Errorf("that would be a %d, want 503", p.Status)
+					}
+				})
+				if took := time.Since(start); took > storePatience+100*time.Millisecond {
+					t.Errorf("it took %v", took)
+				}
+				l.refreshes(0)
+				l.store.set(nil)
+				l.mustToken(0, cookies, TokenRequest{})
+				l.refreshes(1)
+			})
+		})
+	}
+}
+
+// The holder of the lease dies with the request under way. Its sibling tries
+// the token once, three seconds later; if it was spent, the user signs in.
+func TestRefreshHolderDies(t *testing.T) {
+	for _, spent := range []bool{false, true} {
+		newLab(t, labOptions{replicas: 2, behaviour: single}, func(l *lab) {
+			cookies := l.signIn("alice")
+			l.pass(2 * time.Hour)
+			r := l.record(cookies)
+			l.replicas[1].in(cookies, func(_ http.ResponseWriter, req *http.Request) {
+				secret, _ := l.replicas[1].readSecret(req)
+				dead, _, err := acquire(l.t.Context(), l.store, storeKey("l", secret), leaseTTL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if spent {
+					meta, _ := l.replicas[1].issuer.metadata(l.t.Context())
+					if _, err := l.replicas[1].requestRefresh(l.t.Context(), meta, dead, r.Refresh, nil, &TokenRequest{}); err != nil {
+						t.Fatal(err)
+					}
+					l.issuer.ForgetCalls()
+				}
+				dead.die()
+			})
+			start := time.Now()
+			together(20, func(int) {
+				_, err := l.replicas[0].token(cookies, TokenRequest{})
+				if spent && !isReason(err, ReasonRefused) || !spent && err != nil {
+					t.Errorf("spent %t: %v", spent, err)
+				}
+			})
+			if took := time.Since(start); took < leaseStale || took > leaseStale+leaseBeat {
+				t.Errorf("taken over after %v, want %v", took, leaseStale)
+			}
+			l.refreshes(1)
+			if l.record(cookies) == nil {
+				t.Error("the session is gone")
+			}
+		})
+	}
+}
+
+// A process that was stopped until another took it for dead sends nothing.
+func TestRefreshHolderStopped(t *testing.T) {
+	newLab(t, labOptions{replicas: 2, behaviour: single}, func(l *lab) {
+		cookies := l.signIn("alice")
+		l.pass(2 * time.Hour)
+		// Between lease and request the credential is loaded: stop there.
+		stopped, release := make(chan struct{}, 1), make(chan struct{})
+		l.replicas[0].cfg.Credential = Rotating(func(context.Context) (Credential, error) {
+			stopped <- struct{}{}
+			<-release
+			return Secret("secret"), nil
+		})
+		done := make(chan error)
+		go func() {
+			_, err := l.replicas[0].token(cookies, TokenRequest{})
+			done <- err
+		}()
+		<-stopped
+		// Cut off from the store, its beats do not arrive; the sibling's calls do.
+		l.store.set(fails)
+		l.replicas[1].store = &troubled{Store: l.store.Store}
+		l.mustToken(1, cookies, TokenRequest{})
+		close(release)
+		if err := <-done; err == nil {
+			t.Error("a token, from a request that must not have been sent")
+		}
+		l.store.set(nil)
+		l.refreshes(1)
+		l.pass(2 * time.Hour)
+		l.mustToken(0, cookies, TokenRequest{})
+		l.refreshes(1)
+	})
+}
+
+// The answer to the Swap that saves is lost; what was saved is recognised.
+func TestRefreshLostSave(t *testing.T) {
+	newLab(t, labOptions{replicas: 2, behaviour: single}, func(l *lab) {
+		cookies := l.signIn("alice")
+		for range 3 {
+			l.pass(2 * time.Hour)
+			l.store.loseAnswers(1, func(key string, _ []byte) bool { return strings.HasPrefix(key, "s.") })
+			together(20, func(i int) {
+				if _, err := l.replicas[i%2].token(cookies, TokenRequest{}); err != nil {
+					t.Errorf("Token: %v", err)
+				}
+			})
+			l.refreshes(1)
+			if n := len(l.record(cookies).Tokens); n != 1 {
+				t.Errorf("%d tokens held, want 1", n)
+			}
+		}
+	})
+}
+
+// Signing out during a refresh leaves no session behind, and gives back what
+// the refresh got.
+func TestRefreshDuringSignOut(t *testing.T) {
+	for _, late := range []bool{false, true} { // with a store that takes the save later
+		newLab(t, labOptions{behaviour: single}, func(l *lab) {
+			cookies := l.signIn("alice")
+			l.pass(2 * time.Hour)
+			release := make(chan struct{})
+			arrived := l.replicas[0].wire.hang(release)
+			done := make(chan error, 1)
+			go func() {
+				_, err := l.replicas[0].token(cookies, TokenRequest{})
+				done <- err
+			}()
+			<-arrived
+			if late {
+				l.store.set(writesOf("s."))
+				close(release)
+				if err := <-done; err != nil {
+					t.Errorf("Token: %v", err)
+				}
+				l.store.set(nil)
+			}
+			req := httptest.NewRequest("POST", "https://app.example.test/signout", nil)
+			req.Header.Set("Sec-Fetch-Site", "same-origin")
+			if resp := l.replicas[0].serve(req, cookies, l.replicas[0].SignOut); resp.StatusCode != http.StatusSeeOther {
+				t.Fatalf("sign-out: %d", resp.StatusCode)
+			}
+			if !late {
+				close(release)
+				if err := <-done; !isReason(err, ReasonSignIn) {
+					t.Errorf("Token: %v, want %s", err, ReasonSignIn)
+				}
+			}
+			l.pass(time.Minute)
+			if l.record(cookies) != nil {
+				t.Error("the session came back to life")
+			}
+			for _, info := range l.issuer.Tokens("alice") {
+				if info.Refresh && info.Active {
+					t.Error("a refresh token is still good")
+				}
+			}
+			l.refreshes(1)
+		})
+	}
+}
+
+// A caller that goes away does not undo what others wait for.
+func TestRefreshCallerGone(t *testing.T) {
+	newLab(t, labOptions{behaviour: single}, func(l *lab) {
+		cookies := l.signIn("alice")
+		l.pass(2 * time.Hour)
+		release := make(chan struct{})
+		arrived := l.replicas[0].wire.hang(release)
+		ctx, hangUp := context.WithCancel(l.t.Context())
+		var wg sync.WaitGroup
+		ask := func(ctx context.Context, want error) {
+			req := httptest.NewRequestWithContext(ctx, "GET", "https://app.example.test/page", nil)
+			l.replicas[0].serve(req, cookies, func(_ http.ResponseWriter, r *http.Request) {
+				if _, err := (TokenRequest{}).token(r.Context()); !errors.Is(err, want) {
+					t.Errorf("Token: %v, want %v", err, want)
+				}
+			})
+		}
+		wg.Go(func() { ask(ctx, context.Canceled) })
+		<-arrived
+		wg.Go(func() { ask(l.t.Context(), nil) })
+		synctest.Wait()
+		hangUp()
+		synctest.Wait()
+		close(release)
+		wg.Wait()
+		l.refreshes(1)
+		l.pass(2 * time.Hour)
+		l.mustToken(0, cookies, TokenRequest{})
+		l.refreshes(1)
+	})
+}
+
+// The rules for a refreshed ID token (OpenID Connect Core, 12.2). One that
+// breaks them ends the session.
+func TestRefreshedIDToken(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		edit func(*signintest.IDToken)
+		ends bool
+	}{
+		{"as it should be", func(*signintest.IDToken) {}, false},
+		{"without nonce", func(id *signintest.IDToken) { delete(id.Claims, "nonce") }, false},
+		{"without auth_time", func(id *signintest.IDToken) { delete(id.Claims, "auth_time") }, false},
+		{"omitted", func(id *signintest.IDToken) { id.Omit = true }, false},
+		{"other sub", func(id *signintest.IDToken) { id.Claims["sub"] = "bob" }, true},
+		{"other iss", func(id *signintest.IDToken) { id.Claims["iss"] = "https://evil.example" }, true},
+		{"other aud", func(id *signintest.IDToken) { id.Claims["aud"] = "other" }, true},
+		{"other azp", func(id *signintest.IDToken) { id.Claims["azp"] = "other" }, true},
+		{"other nonce", func(id *signintest.IDToken) { id.Claims["nonce"] = "other" }, true},
+		{"other auth_time", func(id *signintest.IDToken) { id.Claims["auth_time"] = time.Now().Unix() }, true},
+		{"no iat", func(id *signintest.IDToken) { delete(id.Claims, "iat") }, true},
+		{"expired", func(id *signintest.IDToken) { id.Claims["exp"] = time.Now().Add(-time.Hour).Unix() }, true},
+		{"unsigned", func(id *signintest.IDToken) { id.Signing.Alg = "none" }, true},
+		{"garbage", func(id *signintest.IDToken) { id.Raw = "a.b.c" }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			newLab(t, labOptions{behaviour: func(b *signintest.Behaviour) {
+				b.EditIDToken = func(id *signintest.IDToken) {
+					if id.Channel == signintest.RefreshChannel {
+						tc.edit(id)
+					} else {
+						id.Claims["auth_time"] = time.Now().Unix()
+					}
+				}
+			}}, func(l *lab) {
+				cookies := l.signIn("alice")
+				l.pass(2 * time.Hour)
+				_, err := l.replicas[0].token(cookies, TokenRequest{})
+				if tc.ends != isReason(err, ReasonSignIn) || !tc.ends && err != nil {
+					t.Errorf("Token: %v; session should end: %t", err, tc.ends)
+				}
+				if (l.record(cookies) == nil) != tc.ends {
+					t.Errorf("session gone: %t, want %t", !tc.ends, tc.ends)
+				}
+				l.refreshes(1)
+			})
+		})
+	}
+}
+
+// The store is down when a session must end: it ends when the store is back.
+func TestRefreshedIDTokenStoreDown(t *testing.T) {
+	newLab(t, labOptions{behaviour: func(b *signintest.Behaviour) {
+		b.EditIDToken = func(id *signintest.IDToken) {
+			if id.Channel == signintest.RefreshChannel {
+				id.Claims["sub"] = "bob"
+			}
+		}
+	}}, func(l *lab) {
+		cookies := l.signIn("alice")
+		l.pass(2 * time.Hour)
+		l.store.set(func(_ context.Context, op, _ string) error {
+			if op == "delete" {
+				return errTrouble
+			}
+			return nil
+		})
+		if _, err := l.replicas[0].token(cookies, TokenRequest{}); !isReason(err, ReasonSignIn) {
+			t.Errorf("Token: %v, want %s", err, ReasonSignIn)
+		}
+		l.store.set(nil)
+		l.pass(time.Second)
+		if l.record(cookies) != nil {
+			t.Error("the session goes on")
+		}
+	})
+}
+
+// A step-up that brings no refresh token leaves one that belongs to the
+// sign-in before: what is refreshed with it has that one's nonce.
+func TestRefreshedIDTokenOfEarlierSignIn(t *testing.T) {
+	newLab(t, labOptions{behaviour: func(b *signintest.Behaviour) {
+		signIns := 0
+		b.EditTokenResponse = func(call signintest.Call, body map[string]any) {
+			if call.GrantType == "authorization_code" {
+				if signIns++; signIns > 1 {
+					delete(body, "refresh_token")
+				}
+			}
+		}
+	}}, func(l *lab) {
+		cookies := l.signIn("alice")
+		l.pass(time.Minute)
+		l.challenge("alice", cookies, &InteractionRequiredError{Reason: ReasonClaims, ACR: []string{"high"}})
+		l.pass(2 * time.Hour)
+		l.mustToken(0, cookies, TokenRequest{})
+		l.refreshes(1)
+	})
+}

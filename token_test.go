@@ -1,0 +1,75 @@
+package signin
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTokenLifetimes(t *testing.T) {
+	for in, want := range map[string]seconds{
+		`3600`: {time.Hour, true}, `"3600"`: {time.Hour, true}, `3599.7`: {3599 * time.Second, true},
+		`0`: {0, true}, `-1`: {0, true}, `1e300`: {100 * 365 * 24 * time.Hour, true}, `"inf"`: {100 * 365 * 24 * time.Hour, true},
+		`null`: {}, `""`: {}, `"soon"`: {}, `"NaN"`: {}, `{}`: {}, `[1]`: {}, `true`: {},
+	} {
+		var answer tokenAnswer
+		if err := json.Unmarshal([]byte(`{"refresh_token":"r","expires_in":`+in+`,"refresh_token":"r"}`), &answer); err != nil || answer.ExpiresIn != want || answer.RefreshToken != "r" {
+			t.Errorf("expires_in %s: %+v, %v; want %+v", in, answer.ExpiresIn, err, want)
+		}
+	}
+}
+
+func TestTokenScopeValues(t *testing.T) {
+	for in, want := range map[string][]string{
+		`"a b"`: {"a", "b"}, `" a  b "`: {"a", "b"}, `["a","b"]`: {"a", "b"}, `""`: nil, `null`: nil, `[]`: nil, `7`: nil, `{"a":1}`: nil,
+	} {
+		var answer tokenAnswer
+		if err := json.Unmarshal([]byte(`{"scope":`+in+`}`), &answer); err != nil || !slices.Equal(answer.Scope, want) {
+			t.Errorf("scope %s: %q, %v; want %q", in, answer.Scope, err, want)
+		}
+	}
+}
+
+func TestTokenRetryAfter(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for in, want := range map[string]time.Duration{
+		"30": 30 * time.Second, "100000": 5 * time.Minute, "99999999999999999999": 0, "-5": 0, "": 0, "soon": 0,
+		"Tue, 01 Jan 2030 00:01:00 GMT": time.Minute, "Tue, 01 Jan 2036 00:01:00 GMT": 5 * time.Minute,
+	} {
+		got := retryAfter(http.Header{"Retry-After": {in}}, now)
+		if want == 0 && got.After(now) || want != 0 && got.Sub(now) != want {
+			t.Errorf("Retry-After %q: %v, want %v", in, got.Sub(now), want)
+		}
+	}
+}
+
+func TestTokenErrorTexts(t *testing.T) {
+	sent := []string{"secret-refresh-token", "short"}
+	got := clean("bad secret-refresh-token\r\nforged line short", sent, 60)
+	if strings.Contains(got, "secret") || strings.ContainsAny(got, "\r\n") || !strings.Contains(got, "short") {
+		t.Errorf("cleaned: %q", got)
+	}
+	if got := clean(strings.Repeat("x", 1000), nil, 10); len(got) > 13 {
+		t.Errorf("%d characters", len(got))
+	}
+}
+
+func TestTokenCapabilities(t *testing.T) {
+	for _, tc := range []struct{ claims, want string }{
+		{"", `{"access_token":{"xms_cc":{"values":["cp1"]}}}`},
+		{`{"access_token":{"xms_cc":{"values":["x","cp1"]}}}`, `{"access_token":{"xms_cc":{"values":["cp1","x"]}}}`},
+		{`{"access_token":null}`, `{"access_token":{"xms_cc":{"values":["cp1"]}}}`},
+		{`{"id_token":{"a":1}}`, `{"access_token":{"xms_cc":{"values":["cp1"]}},"id_token":{"a":1}}`},
+		{`null`, `null`}, {`[`, `[`},
+	} {
+		if got := withCapabilities(tc.claims, []string{"cp1"}); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.claims, got, tc.want)
+		}
+		if got := withCapabilities(tc.claims, nil); got != tc.claims {
+			t.Errorf("%s: %s without capabilities", tc.claims, got)
+		}
+	}
+}
