@@ -27,7 +27,7 @@ fuzz:
 
 # Ratios beside peers, in one interleaved run.
 bench:
-	@cd bench && go test -run '^$$' -bench . -benchmem ./...
+	@cd bench && go test -count=1 -timeout=0 -run '^TestTable$$' -v . -full
 
 # The randomised test of two replicas, with many STEPS.
 soak: install

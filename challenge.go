@@ -57,7 +57,9 @@ func (t *transaction) id() string {
 // true: a navigation goes to the issuer and comes back to the same page,
 // anything else gets 401 with a problem document (RFC 9457) that says what to
 // ask for. A POST navigation gets a page with a link, for its body would be
-// lost. For any other error Challenge does nothing and returns false.
+// lost. A store that fails is answered with 503, for nothing that needs a
+// user can go on. For any other error Challenge does nothing and returns
+// false.
 //
 //	token, err := signin.TokenSource(r.Context(), "Mail.Read").Token()
 //	if auth.Challenge(w, r, err) {
@@ -66,7 +68,11 @@ func (t *transaction) id() string {
 func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool {
 	var need *InteractionRequiredError
 	if !errors.As(err, &need) {
-		return false
+		if _, failing := errors.AsType[*storeError](err); !failing {
+			return false
+		}
+		a.fail(w, r, a.unavailable(a.returnTo(r), err), "", err)
+		return true
 	}
 	switch a.kindOf(r) {
 	case kindNavigation:

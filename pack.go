@@ -33,6 +33,7 @@ func newPacker() *flate.Writer {
 // all, and of a token of random letters that is known beforehand.
 func pack(plain []byte) []byte {
 	var b bytes.Buffer
+	b.Grow(len(plain) + 64)
 	w := packers.Get().(*flate.Writer)
 	defer packers.Put(w)
 	w.Reset(&b)

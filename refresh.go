@@ -236,10 +236,12 @@ func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(
 // endLater deletes a session that must not go on, when the store lets us.
 func (a *Auth) endLater(ctx context.Context, s *session) {
 	if a.drop(ctx, s.key) == nil {
+		a.unindexLater(ctx, s)
 		return
 	}
 	a.background(ctx, "end."+s.key, saveLimit, func(ctx context.Context) {
-		for sleep(ctx, leaseBeat) == nil && a.drop(ctx, s.key) != nil {
+		if insist(ctx, func() error { return a.drop(ctx, s.key) }) == nil {
+			a.unindexLater(ctx, s)
 		}
 	})
 }

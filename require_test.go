@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -238,5 +240,28 @@ func TestNewContext(t *testing.T) {
 	}
 	if u := UserFromContext(context.Background()); u != nil {
 		t.Errorf("UserFromContext of no request = %v", u)
+	}
+}
+
+// A handler whose token needs a store that fails has nothing to decide.
+func TestChallengeStoreFailing(t *testing.T) {
+	a := newApp(t)
+	for _, tc := range []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"store", fmt.Errorf("calling the API: %w", &storeError{errors.New("gone")}), http.StatusServiceUnavailable},
+		{"issuer", &temporaryError{errors.New("gone")}, 0},
+		{"other", errors.New("gone"), 0},
+		{"none", nil, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			answered := a.Challenge(w, httptest.NewRequest("GET", "https://app.example.test/", nil), tc.err)
+			if answered != (tc.want != 0) || answered && (w.Code != tc.want || w.Header().Get("Retry-After") == "") {
+				t.Errorf("answered %t with %d and Retry-After %q, want %d", answered, w.Code, w.Header().Get("Retry-After"), tc.want)
+			}
+		})
 	}
 }
