@@ -21,8 +21,6 @@ type tokens struct{ access, refresh, id string }
 // newTokens are as long as an issuer's. Nobody who keeps them looks into them.
 func newTokens() tokens { return tokens{text(accessLen), text(refreshLen), text(idTokenLen)} }
 
-func (t tokens) size() int { return len(t.access) + len(t.refresh) + len(t.id) }
-
 func bare(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
 // peer is a way to keep sessions: a handler, and how users come to it.

@@ -3,16 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
-
-	"golang.org/x/oauth2"
 
 	"github.com/seed454743b5/signin"
 )
@@ -21,7 +17,10 @@ const maxAnswer = 1 << 20
 
 // apiClient calls the API with the access tokens of whoever is signed in.
 type apiClient struct {
-	me        string // URL of the user's own document
+	me     string       // URL of the user's own document
+	user   *http.Client // sends the token of the sign-in
+	sender *http.Client // sends one that may send mail
+
 	sendScope string // what it takes to send mail
 	demo      bool   // the API is the demo's own
 }
@@ -35,24 +34,46 @@ func newAPIClient(url string, demo bool) *apiClient {
 			c.me += "/me"
 		}
 	}
+	c.user, c.sender = clientFor(), clientFor(c.sendScope)
 	return c
 }
 
-func (c *apiClient) get(ctx context.Context, url string, scopes ...string) (*apiAnswer, error) {
-	return c.do(ctx, http.MethodGet, url, nil, scopes)
-}
-
-func (c *apiClient) post(ctx context.Context, url string, doc any, scopes ...string) (*apiAnswer, error) {
-	body, err := json.Marshal(doc)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a request: %w", err)
+// clientFor returns a client that sends tokens with the scopes. One serves all
+// users: whose token goes with a request is a matter of its context.
+func clientFor(scopes ...string) *http.Client {
+	return &http.Client{
+		Timeout:   20 * time.Second,
+		Transport: &signin.Transport{Request: signin.TokenRequest{Scopes: scopes}},
+		// /api passes on what the API answers, and a redirect is an answer.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return c.do(ctx, http.MethodPost, url, body, scopes)
 }
 
-// do sends a request with a token for the scopes. Its error may be an
+// read gets the user's own document. The handler that names scopes has them
+// from a query, so there is no client to share; its connections are shared.
+func (c *apiClient) read(ctx context.Context, scopes ...string) (*apiAnswer, error) {
+	client := c.user
+	if len(scopes) > 0 {
+		client = clientFor(scopes...)
+	}
+	return do(ctx, client, http.MethodGet, c.me, nil)
+}
+
+func (c *apiClient) vault(ctx context.Context) (*apiAnswer, error) {
+	return do(ctx, c.user, http.MethodGet, c.me+"/vault", nil)
+}
+
+func (c *apiClient) sendMail(ctx context.Context, mail any) (*apiAnswer, error) {
+	body, err := json.Marshal(mail)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a mail: %w", err)
+	}
+	return do(ctx, c.sender, http.MethodPost, c.me+"/sendMail", body)
+}
+
+// do sends a request and reads the answer. Its error may be an
 // *InteractionRequiredError: then only the user can help.
-func (c *apiClient) do(ctx context.Context, method, url string, body []byte, scopes []string) (*apiAnswer, error) {
+func do(ctx context.Context, client *http.Client, method, url string, body []byte) (*apiAnswer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("calling the API: %w", err)
@@ -61,42 +82,16 @@ func (c *apiClient) do(ctx context.Context, method, url string, body []byte, sco
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	client := oauth2.NewClient(ctx, signin.TokenSource(ctx, scopes...))
-	client.Timeout = 20 * time.Second
-	// The token is for this API, not for wherever it may point.
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("calling the API: %w", err)
 	}
 	defer resp.Body.Close()
-	if claims := claimsChallenge(resp); claims != "" {
-		return nil, &signin.InteractionRequiredError{Reason: signin.ReasonClaims, Scopes: scopes, Claims: claims}
-	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return nil, fmt.Errorf("reading the API's answer: %w", err)
 	}
 	return &apiAnswer{Status: resp.StatusCode, Type: resp.Header.Get("Content-Type"), Body: b}, nil
-}
-
-var insufficientClaims = regexp.MustCompile(`(?i)^Bearer .*error="insufficient_claims".*claims="([^"]*)"`)
-
-// claimsChallenge is what an API that refused a token wants to know about the
-// user, as JSON. Entra ID's APIs write it in base64.
-func claimsChallenge(resp *http.Response) string {
-	if resp.StatusCode != http.StatusUnauthorized {
-		return ""
-	}
-	m := insufficientClaims.FindStringSubmatch(resp.Header.Get("WWW-Authenticate"))
-	if m == nil {
-		return ""
-	}
-	claims, err := base64.StdEncoding.DecodeString(m[1])
-	if err != nil {
-		return ""
-	}
-	return string(claims)
 }
 
 // apiAnswer is what the API said.

@@ -53,9 +53,15 @@ func (s *site) sendMail(w http.ResponseWriter, r *http.Request) {
 		s.show(w, r, http.StatusUnprocessableEntity, "mail", values{"Draft": d, "Fault": fault})
 		return
 	}
-	answer, err := s.api.post(r.Context(), s.api.me+"/sendMail", d.message(), s.api.sendScope)
-	if need := (*signin.InteractionRequiredError)(nil); errors.As(err, &need) {
+	answer, err := s.api.sendMail(r.Context(), d.message())
+	if need, ok := errors.AsType[*signin.InteractionRequiredError](err); ok {
 		keepDraft(w, d)
+		if need.Reason == signin.ReasonClaims {
+			// The API wants more than a permission, and what it is would be
+			// lost on the way over ?ask. Challenge shows a page with a link.
+			s.auth.Challenge(w, r, err)
+			return
+		}
 		http.Redirect(w, r, "/mail?ask", http.StatusSeeOther)
 		return
 	}

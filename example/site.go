@@ -41,7 +41,7 @@ func (s *site) me(w http.ResponseWriter, r *http.Request) {
 // ?scope=a+b the token is asked for those scopes, and the user for consent
 // where it is missing.
 func (s *site) callAPI(w http.ResponseWriter, r *http.Request) {
-	answer, err := s.api.get(r.Context(), s.api.me, askedScopes(r)...)
+	answer, err := s.api.read(r.Context(), askedScopes(r)...)
 	if s.auth.Challenge(w, r, err) {
 		return
 	}
@@ -80,14 +80,14 @@ func (s *site) tokens(w http.ResponseWriter, r *http.Request) {
 }
 
 // vault shows what the API gives only after a second step. The API asks for
-// it with a claims challenge, which comes back from get as an error that
-// Challenge understands.
+// it with a claims challenge. signin.Transport looks whether a new token will
+// do, and makes an error of it that Challenge understands if it will not.
 func (s *site) vault(w http.ResponseWriter, r *http.Request) {
 	if !s.api.demo {
 		s.notFound(w, r)
 		return
 	}
-	answer, err := s.api.get(r.Context(), s.api.me+"/vault")
+	answer, err := s.api.vault(r.Context())
 	if s.auth.Challenge(w, r, err) {
 		return
 	}

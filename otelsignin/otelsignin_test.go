@@ -168,7 +168,7 @@ func (s *site) points() (points []point) {
 func plain(attrs []attribute.KeyValue) map[string]string {
 	out := map[string]string{}
 	for _, a := range attrs {
-		out[string(a.Key)] = a.Value.Emit()
+		out[string(a.Key)] = a.Value.String()
 	}
 	return out
 }

@@ -35,11 +35,19 @@ type Config struct {
 	// path. Required.
 	Issuer string
 
-	// ClientID and ClientSecret identify the one client, which authenticates
-	// with client_secret_basic. go-oidc does not undo the form encoding of
-	// RFC 6749, section 2.3.1, so keep to letters, digits, "-" and "_".
-	// Required.
+	// ClientID and ClientSecret identify the one client. go-oidc does not undo
+	// the form encoding of RFC 6749, section 2.3.1, so keep to letters, digits,
+	// "-" and "_". Required, the secret unless there is a ClientKey.
 	ClientID, ClientSecret string
+
+	// ClientAuth is how the client authenticates: client_secret_basic,
+	// client_secret_post or, with ClientKey, private_key_jwt. Empty means
+	// client_secret_basic.
+	ClientAuth goidc.AuthnMethod
+
+	// ClientKey verifies the assertions of private_key_jwt: the public half of
+	// an RSA key (RS256, PS256) or of one on P-256 (ES256).
+	ClientKey crypto.PublicKey
 
 	// RedirectURIs and PostLogoutRedirectURIs are the client's, compared as
 	// strings. At least one redirect URI is required.
@@ -109,6 +117,7 @@ func New(c Config) (*Provider, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
+	c.ClientAuth = cmp.Or(c.ClientAuth, goidc.AuthnMethodSecretBasic)
 	c.AccessTokenLifetime = cmp.Or(c.AccessTokenLifetime, 5*time.Minute)
 	c.IDTokenLifetime = cmp.Or(c.IDTokenLifetime, 10*time.Minute)
 	c.RefreshTokenLifetime = cmp.Or(c.RefreshTokenLifetime, 24*time.Hour)
@@ -134,9 +143,7 @@ func (c *Config) validate() error {
 	if u, err := url.Parse(c.Issuer); err != nil || u.Host == "" || u.Path != "" {
 		errs = append(errs, fmt.Errorf("Issuer %q: want a URL without a path", c.Issuer))
 	}
-	if c.ClientID == "" || c.ClientSecret == "" {
-		errs = append(errs, errors.New("ClientID, ClientSecret: want both"))
-	}
+	errs = append(errs, c.validateClient())
 	if len(c.RedirectURIs) == 0 {
 		errs = append(errs, errors.New("RedirectURIs: want at least one"))
 	}
@@ -170,7 +177,7 @@ func (p *Provider) newGoidc() (*provider.Provider, error) {
 		provider.WithFormPostResponseMode(),
 		provider.WithIssuerResponseParameter(),
 		provider.WithPKCE(goidc.CodeChallengeMethodSHA256),
-		provider.WithSecretBasicAuthn(),
+		p.clientAuthn(),
 		provider.WithIDTokenSignatureAlgs(goidc.RS256),
 		provider.WithIDTokenLifetime(seconds(p.config.IDTokenLifetime)),
 		provider.WithTokenOptions(func(context.Context, *goidc.Grant, *goidc.Client) goidc.TokenOptions {
@@ -192,38 +199,12 @@ func (p *Provider) newGoidc() (*provider.Provider, error) {
 		provider.WithErrorHandler(func(ctx context.Context, err error) {
 			p.log.LogAttrs(ctx, slog.LevelWarn, "provider refused a request", slog.Any("err", err))
 		}),
-		// No client authenticates with an assertion, so no jti is ever seen;
-		// without this go-oidc warns on the default logger.
-		provider.WithJTIConsumer(func(context.Context, string) error { return nil }),
+		provider.WithJTIConsumer(newSeenIDs().consume),
 	}
 	if r := p.config.Resources; len(r) > 0 {
 		options = append(options, provider.WithResourceIndicators(r[0], r[1:]...))
 	}
 	return provider.New(p.config.Issuer, store, p.jwks(), options...)
-}
-
-func (p *Provider) client() *goidc.Client {
-	ids := make([]string, 0, len(scopes))
-	for _, s := range scopes {
-		ids = append(ids, s.id)
-	}
-	return &goidc.Client{
-		ID:     p.config.ClientID,
-		Secret: p.config.ClientSecret,
-		ClientMeta: goidc.ClientMeta{
-			Name:         "signin demo",
-			RedirectURIs: p.config.RedirectURIs,
-			// go-oidc counts "code id_token" as implicit.
-			GrantTypes: []goidc.GrantType{
-				goidc.GrantAuthorizationCode, goidc.GrantImplicit, goidc.GrantRefreshToken, goidc.GrantClientCredentials,
-			},
-			ResponseTypes:              []goidc.ResponseType{goidc.ResponseTypeCode, goidc.ResponseTypeCodeAndIDToken},
-			ScopeIDs:                   strings.Join(ids, " "),
-			TokenAuthnMethod:           goidc.AuthnMethodSecretBasic,
-			TokenRevocationAuthnMethod: goidc.AuthnMethodSecretBasic,
-			PostLogoutRedirectURIs:     p.config.PostLogoutRedirectURIs,
-		},
-	}
 }
 
 func goidcScopes() []goidc.Scope {
