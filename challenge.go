@@ -84,7 +84,11 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 		}
 		a.unauthorized(w, r, need, page)
 	default:
-		a.unauthorized(w, r, need, pageSignInRequired)
+		page := pageSignInRequired
+		if need.Reason == ReasonConsent || need.Reason == ReasonClaims {
+			page = pageMoreRequired
+		}
+		a.unauthorized(w, r, need, page)
 	}
 	return true
 }
@@ -98,7 +102,7 @@ func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *Intera
 	to := newReturnPath(site.path("/"))
 	if from, err := url.Parse(r.Referer()); err == nil && from.Scheme == site.scheme && strings.EqualFold(from.Host, site.host) {
 		to = newReturnPath(from.RequestURI())
-	} else if kind != pageSignInRequired {
+	} else if kind != pageSignInRequired && kind != pageMoreRequired {
 		to = a.returnTo(r)
 	}
 	w.Header().Set("WWW-Authenticate", wwwAuthenticate(need))
@@ -121,7 +125,7 @@ func (a *Auth) returnTo(r *http.Request) returnPath {
 // wwwAuthenticate says what is missing (RFC 6750, 3; RFC 9470, 3).
 func wwwAuthenticate(need *InteractionRequiredError) string {
 	switch {
-	case len(need.ACR) > 0 || need.MaxAge != nil:
+	case len(need.ACR) > 0 || need.MaxAge != nil || need.Reason == ReasonClaims:
 		s := `Bearer error="insufficient_user_authentication"`
 		if len(need.ACR) > 0 {
 			s += `, acr_values=` + strconv.Quote(printable(strings.Join(need.ACR, " "), 500))

@@ -26,6 +26,7 @@ const (
 	pageStoreDown          = "store-unavailable"
 	pageInternal           = "internal-error"
 	pageSignInRequired     = "sign-in-required"
+	pageMoreRequired       = "more-required"
 	pageSessionEnded       = "session-ended"
 	pagePermissionNeeded   = "permission-needed"
 	pageForbidden          = "forbidden"
@@ -151,6 +152,11 @@ var pageWords = map[string]struct {
 		"Nobody is signed in, or the session has ended.",
 		"Open the sign-in page, then send the request again.", signInAgain,
 	},
+	pageMoreRequired: {
+		http.StatusUnauthorized, "One more step is needed",
+		"You are signed in, but this needs you to allow more, or to prove again who you are.",
+		"Open the page below, then send the request again.", "Continue",
+	},
 	pageSessionEnded: {
 		http.StatusUnauthorized, "Your session ended while you were typing",
 		"What you sent was not processed, because nobody is signed in any more.",
@@ -199,13 +205,13 @@ func newPage(kind, actionURL string) Page {
 		Lang:   pageLang,
 		Title:  words.title, Text: words.text, Advice: words.advice,
 		QuoteLabel: pageQuoteLabel, UserLabel: pageUserLabel, ReferenceLabel: pageReferenceLabel,
-		problem: kind == pageSignInRequired,
+		problem: kind == pageSignInRequired || kind == pageMoreRequired,
 	}
 	if actionURL != "" {
 		p.Actions = []PageAction{{Label: words.label, URL: actionURL}}
 	}
 	switch kind {
-	case pageSignInRequired, pageSessionEnded, pagePermissionNeeded:
+	case pageSignInRequired, pageMoreRequired, pageSessionEnded, pagePermissionNeeded:
 		p.Login = actionURL
 	case pageSignOut, pageSignOutRefused:
 		for i := range p.Actions {

@@ -79,13 +79,22 @@ func (a *Auth) refreshLeased(ctx context.Context, s *session, req *TokenRequest)
 			l.end(ctx, nil)
 		}
 	}()
+	var scopes []string // to send, if they must be
 	for range 2 {
 		s, r, err := a.consult(ctx, s, req)
 		if r != nil || err != nil {
 			return r, err
 		}
-		r, err = a.refreshOnce(ctx, l, &kept, s, req)
-		if err == nil || !errors.Is(err, errRotated) {
+		if scopes == nil {
+			scopes = a.refreshScopes(s.record, req)
+		}
+		r, err = a.refreshOnce(ctx, l, &kept, s, req, scopes)
+		switch {
+		case errors.Is(err, errNarrow) && kept: // no second before the first is saved
+			return nil, &temporaryError{err}
+		case errors.Is(err, errNarrow):
+			scopes = a.withReserved(req.Scopes)
+		case !errors.Is(err, errRotated):
 			return r, err
 		}
 	}
@@ -109,6 +118,11 @@ func (a *Auth) consult(ctx context.Context, s *session, req *TokenRequest) (*ses
 	}
 	return s, nil, silentRefusal(s.record, req, now)
 }
+
+// errNarrow reports an answer to a refresh without scopes that lacks some that
+// were granted before: they came with another consent than the refresh token.
+// They can be had by name.
+var errNarrow = errors.New("the refresh token's own scopes are not all that was granted")
 
 // errRotated reports a refresh token that was refused because it had been
 // replaced meanwhile.
@@ -134,13 +148,12 @@ func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
 
 // refreshOnce sends the refresh token and saves what comes back. It sets kept
 // if the save, and with it the lease, goes on after it returns.
-func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session, req *TokenRequest) (*renewed, error) {
+func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session, req *TokenRequest, scopes []string) (*renewed, error) {
 	meta, err := a.issuer.metadata(ctx)
 	if err != nil {
 		return nil, err
 	}
 	start := a.now()
-	scopes := a.refreshScopes(s.record, req)
 	sent := s.record.Refresh
 	answer, err := a.requestRefresh(ctx, meta, l, sent, scopes, req)
 	if err != nil {
@@ -158,13 +171,13 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 	token := a.refreshedToken(s.record, answer, scopes, req)
 	change := func(r *record) {
 		r.renew(token, sent, answer.RefreshToken)
-		if !token.meets(req) {
+		if !token.meets(req) && len(scopes) > 0 {
 			_, asked := refusalKeys(r.Refresh, req)
 			r.refuse(refusal{Key: asked, Reason: ReasonConsent, Time: start.Unix()})
 		}
 	}
 	a.backoff.clear(s.key)
-	a.event(ctx, Event{Name: eventRefreshed, User: s.user, Scopes: req.Scopes, Duration: a.now().Sub(start)})
+	a.event(ctx, Event{Name: eventRefreshed, User: s.user, Scopes: token.Scopes, Duration: a.now().Sub(start)})
 
 	saving, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
@@ -182,7 +195,11 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 			a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
 		})
 	}
-	if !token.meets(req) {
+	switch {
+	case token.meets(req):
+	case len(scopes) == 0 && len(req.Scopes) > 0:
+		return nil, errNarrow
+	default:
 		// Granted less than asked for: only the user can add to it.
 		return nil, &InteractionRequiredError{Reason: ReasonConsent, Scopes: req.Scopes, Resource: req.Resource}
 	}
@@ -205,7 +222,7 @@ func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req
 		t.Asked = old.Asked
 	}
 	site := unreserved(a.cfg.Scopes)
-	t.Default = req.Resource == "" && (len(req.Scopes) == 0 || old != nil && old.Default || len(site) > 0 && t.covers(site))
+	t.Default = req.Resource == "" && (len(req.Scopes) == 0 || len(sent) == 0 && old != nil && old.Default || len(site) > 0 && t.covers(site))
 	t.Claims = shortHash(req.Claims)
 	return t
 }
@@ -262,10 +279,17 @@ func (a *Auth) refreshScopes(r *record, req *TokenRequest) []string {
 	if t != nil && t.Default || t == nil && len(req.Scopes) == 0 {
 		return nil
 	}
-	scopes := slices.Clone(req.Scopes)
+	scopes := req.Scopes
 	if t != nil && len(scopes) == 0 {
-		scopes = slices.Clone(t.Scopes)
+		scopes = t.Scopes
 	}
+	return a.withReserved(scopes)
+}
+
+// withReserved adds the sign-in's reserved scopes, without which some issuers
+// give no refresh token back.
+func (a *Auth) withReserved(scopes []string) []string {
+	scopes = slices.Clone(scopes)
 	for _, s := range a.cfg.Scopes {
 		if isReserved(s) && !slices.Contains(scopes, s) {
 			scopes = append(scopes, s)

@@ -128,7 +128,7 @@ func TestRefreshAnswers(t *testing.T) {
 		{"no scope", func(b map[string]any) { delete(b, "scope") }, 1, ""},
 		{"scope a list", func(b map[string]any) { b["scope"] = []string{"a", "b"} }, 1, ""},
 		{"more scopes", func(b map[string]any) { b["scope"] = "b x a openid" }, 1, ""},
-		{"fewer scopes", func(b map[string]any) { b["scope"] = "b" }, 1, ReasonConsent},
+		{"fewer scopes", func(b map[string]any) { b["scope"] = "b" }, 2, ReasonConsent}, // once more, by name
 		{"no ID token", func(b map[string]any) { delete(b, "id_token") }, 1, ""},
 		{"no refresh token", func(b map[string]any) { delete(b, "refresh_token") }, 1, ""},
 		{"token_type bearer", func(b map[string]any) { b["token_type"] = "bEARER" }, 1, ""},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -263,5 +264,36 @@ func TestChallengeStoreFailing(t *testing.T) {
 				t.Errorf("answered %t with %d and Retry-After %q, want %d", answered, w.Code, w.Header().Get("Retry-After"), tc.want)
 			}
 		})
+	}
+}
+
+// Scopes that came with different consents are all renewed silently, though a
+// refresh without scopes brings the newest consent's only.
+func TestConsentsOutliveTheirTokens(t *testing.T) {
+	a := newApp(t)
+	b := a.signIn()
+	for _, scope := range []string{"api.read", "Mail.Read"} {
+		if p := b.Open(a.url + "/token?scope=" + scope); p.Status != http.StatusOK {
+			t.Fatalf("%s: %d %.300s", scope, p.Status, p.Body)
+		}
+	}
+	challenges := a.issuer.Count(signintest.EndpointAuthorize)
+	for i := range 3 {
+		a.clock.advance(2 * time.Hour)
+		for _, scope := range []string{"api.read", "Mail.Read"} {
+			p := b.Open(a.url + "/token?scope=" + scope)
+			info, _ := a.issuer.TokenInfo(p.Body)
+			if p.Status != http.StatusOK || !slices.Contains(info.Scopes, scope) || !info.Active {
+				t.Fatalf("%s, %d: %d, scopes %v\n%s", scope, i, p.Status, info.Scopes, a.log)
+			}
+		}
+	}
+	if n := a.issuer.Count(signintest.EndpointAuthorize) - challenges; n != 0 {
+		t.Errorf("%d challenges, want none", n)
+	}
+	// One for each scope and round. The first round learns with one that
+	// serves Mail.Read that api.read must be asked for by name.
+	if n := a.refreshed() - 2; n != 6 {
+		t.Errorf("%d refreshes, want 6", n)
 	}
 }
