@@ -71,10 +71,14 @@ func (apps *appTokens) source(a *Auth, scopes []string) *appTokenSource {
 	what := strings.Join([]string{a.cfg.Issuer, a.cfg.ClientID, name}, "\x00")
 	s := &appTokenSource{
 		auth: a, scopes: scopes, flight: "app." + name,
-		places: a.keys.indexNames("a", what),
-		// The same on replicas that have the same keys in another order.
-		lease: slices.Min(a.keys.indexNames("b", what)),
 	}
+	var leases []string
+	for _, k := range a.keys {
+		s.places = append(s.places, k.name("a", what))
+		leases = append(leases, k.name("b", what))
+	}
+	// The same on replicas that have the same keys in another order.
+	s.lease = slices.Min(leases)
 	apps.sources[name] = s
 	return s
 }
@@ -155,7 +159,7 @@ func (s *appTokenSource) obtain(ctx context.Context, old *held) (*held, error) {
 	a.issuer.metadata(ctx) // which may take its time, rather now than under the lease
 	if err == nil {
 		var l *lease
-		if l, _, err = acquire(ctx, a.store, s.lease, appLeaseTTL); err == nil {
+		if l, err = exclude(ctx, a.store, s.lease, appLeaseTTL); err == nil {
 			defer l.end(ctx, nil)
 			if t, err = s.stored(ctx); err == nil && serves(t) {
 				return t, nil
@@ -220,7 +224,7 @@ func (s *appTokenSource) stored(ctx context.Context) (*held, error) {
 			continue // none, or under a key that we do not have
 		}
 		t := &held{}
-		if json.Unmarshal(plain, t) == nil && t.Access != "" && (best == nil || laterToken(t, best)) {
+		if json.Unmarshal(plain, t) == nil && t.Access != "" && (best == nil || t.better(best, &TokenRequest{})) {
 			best = t
 		}
 	}

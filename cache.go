@@ -78,6 +78,12 @@ func entraSpelling(granted, asked []string) []string {
 	return out
 }
 
+// isReserved reports whether a scope asks for something else than access to
+// an API, and so has no part in finding a token.
+func isReserved(scope string) bool {
+	return slices.Contains([]string{"openid", "profile", "email", "offline_access"}, scope)
+}
+
 // covers reports whether all scopes were granted, reserved ones aside. Entra
 // answers a request for .default with what that stands for.
 func (t *held) covers(scopes []string) bool {
@@ -160,18 +166,23 @@ func (r *record) find(req *TokenRequest) *held {
 		if !t.meets(req) {
 			continue
 		}
-		if best == nil || laterToken(t, best) {
+		if best == nil || t.better(best, req) {
 			best = t
 		}
 	}
 	return best
 }
 
-func laterToken(a, b *held) bool {
-	if a.Expires == 0 || b.Expires == 0 {
-		return a.Obtained > b.Obtained
+// better reports whether a token is to be preferred to another that meets the
+// same request: one that was rejected comes last, whenever it expires.
+func (t *held) better(other *held, req *TokenRequest) bool {
+	if serves := t.serves(req); serves != other.serves(req) {
+		return serves
 	}
-	return a.Expires > b.Expires
+	if t.Expires == other.Expires || t.Expires == 0 || other.Expires == 0 {
+		return t.Obtained >= other.Obtained
+	}
+	return t.Expires > other.Expires
 }
 
 // add takes in what a sign-in returned. An old refresh token stays if none

@@ -8,7 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 )
@@ -139,7 +138,7 @@ func (a *Auth) checkState(params url.Values, b *browser, home string) (*transact
 	if err != nil {
 		return nil, reject(pageCallbackState, home, "state is missing, altered, or sealed by other keys")
 	}
-	age := a.now().Sub(time.Unix(tx.Time, 0))
+	age := a.now().Sub(tx.began())
 	if age > stateLifetime || age < -a.cfg.ClockSkew || subtle.ConstantTimeCompare(tx.Browser, b.hash()) != 1 {
 		return tx, errStale
 	}
@@ -199,7 +198,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 }
 
 func (a *Auth) expect(tx *transaction, b *browser) expectation {
-	return expectation{nonce: b.nonce(tx.ID), maxAge: tx.MaxAge, challenged: time.Unix(tx.Time, 0)}
+	return expectation{nonce: b.nonce(tx.ID), maxAge: tx.MaxAge, challenged: tx.began()}
 }
 
 // checkIss guards against an answer of another issuer's (RFC 9207, 2.4). A
@@ -236,15 +235,28 @@ func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 	code := printable(params.Get("error"), 60)
 	description := params.Get("error_description")
 	kind := pageIssuerError
+	// The description is not logged: some issuers put user names into it. In
+	// Entra's, the number says what is wrong.
+	cause := strings.TrimSpace("the issuer answered with error " + code + " " + entraNumber.FindString(description))
 	switch {
 	case code == "consent_required",
-		code == "access_denied" && (tx.Interactive || strings.Contains(description, "AADSTS65004")):
+		code == "access_denied" && (tx.Interactive && len(tx.Scopes) > 0 || strings.Contains(description, "AADSTS65004")):
 		kind = pageConsentRefused
+		cause += "; " + tx.askedFor()
 	case code == "access_denied":
 		kind = pageCancelled
+	case code == "unsupported_response_type" && a.cfg.ResponseType != typeCode:
+		cause += `; set ResponseType "code"`
 	}
-	// The description is not logged: some issuers put user names into it.
-	return &rejection{newIssuerErrorPage(kind, description, tx.Return), errors.New("the issuer answered with error " + code)}
+	return &rejection{newIssuerErrorPage(kind, description, tx.Return), errors.New(cause)}
+}
+
+// askedFor names the scopes of a challenge for the log.
+func (t *transaction) askedFor() string {
+	if len(t.Scopes) == 0 {
+		return "asked for the scopes of Config only"
+	}
+	return "asked for scopes " + strings.Join(t.Scopes, " ")
 }
 
 // land ends a sign-in: cookie and redirect.
@@ -258,7 +270,7 @@ func (a *Auth) land(w http.ResponseWriter, r *http.Request, tx *transaction, b *
 	b.tripped(tx, a.now())
 	a.writeBrowser(w, r, b)
 	if done.refused {
-		a.fail(w, r, newPage(pageConsentRefused, tx.Return), tx.id(), errors.New("scopes asked for were not granted"))
+		a.fail(w, r, newPage(pageConsentRefused, tx.Return), tx.id(), errors.New("not all was granted; "+tx.askedFor()))
 		return
 	}
 	redirectWithin(w, newReturnPath(tx.Return))
@@ -280,18 +292,4 @@ func (a *Auth) rejected(w http.ResponseWriter, r *http.Request, tx *transaction,
 		return
 	}
 	a.fail(w, r, a.unavailable(to, err), id, err)
-}
-
-// names reports whether iss is this issuer, in any of its forms; of which
-// tenant, the ID token says.
-func (r issuerRule) names(iss string) bool {
-	return slices.ContainsFunc(r.forms, func(form string) bool {
-		before, after, template := strings.Cut(form, tenantTemplate)
-		if !template {
-			return iss == form
-		}
-		rest, ok := strings.CutPrefix(iss, before)
-		tenant, ok2 := strings.CutSuffix(rest, after)
-		return ok && ok2 && (guid.MatchString(tenant) || tenant == tenantTemplate)
-	})
 }

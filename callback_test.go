@@ -357,7 +357,9 @@ func TestCallbackShapes(t *testing.T) {
 func TestIssuerErrors(t *testing.T) {
 	a := newApp(t)
 	b := a.signIn()
-	signIn, consent := a.again(b, "/page/x"), a.toCallback(b, "/token?scope=Mail.Read")
+	a.mux.Handle("/recent", a.Require(Requirement{MaxAge: time.Minute}, http.NotFoundHandler()))
+	a.clock.advance(5 * time.Minute)
+	signIn, consent, stepUp := a.again(b, "/page/x"), a.toCallback(b, "/token?scope=Mail.Read"), a.toCallback(b, "/recent")
 	const hostile = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>&lt; {{.}} ` + "\u202e\r\nSet-Cookie: a=b"
 	for _, tc := range []struct {
 		name        string
@@ -368,6 +370,7 @@ func TestIssuerErrors(t *testing.T) {
 		kind        string
 	}{
 		{"cancelled", signIn, "access_denied", "", http.StatusForbidden, pageCancelled},
+		{"step-up cancelled", stepUp, "access_denied", "", http.StatusForbidden, pageCancelled},
 		{"consent refused, where it was asked for", consent, "access_denied", "", http.StatusForbidden, pageConsentRefused},
 		{"consent refused, in Entra's words", signIn, "access_denied", "AADSTS65004: User declined to consent", http.StatusForbidden, pageConsentRefused},
 		{"consent required", signIn, "consent_required", "", http.StatusForbidden, pageConsentRefused},
@@ -649,5 +652,55 @@ func TestTokenEndpointHangs(t *testing.T) {
 				t.Errorf("the way on ends on %d %.200s after %d token requests", p.Status, p.Body, a.redemptions())
 			}
 		})
+	}
+}
+
+// TestIssuerErrorLog: whoever runs the site learns what is wrong from the log,
+// though the description, where users are named, is not in it.
+func TestIssuerErrorLog(t *testing.T) {
+	a := newApp(t)
+	b := a.signIn()
+	signIn, consent := a.again(b, "/page/x"), a.toCallback(b, "/token?scope=Mail.Read")
+	for _, tc := range []struct {
+		r                       *signintest.Request
+		code, description, want string
+	}{
+		{signIn, "invalid_request", "", "error invalid_request"},
+		{signIn, "access_denied", "AADSTS50105: The signed in user 'alice@example.test' is not assigned to a role", "error access_denied AADSTS50105"},
+		{signIn, "server_error", "AADSTS" + strings.Repeat("9", 400), "error server_error AADSTS9999999999"},
+		{signIn, "unsupported_response_type", "AADSTS700054: response_type 'id_token' is not enabled", `error unsupported_response_type AADSTS700054; set ResponseType "code"`},
+		{signIn, "consent_required", "", "error consent_required; asked for the scopes of Config only"},
+		{consent, "access_denied", "", "error access_denied; asked for scopes Mail.Read"},
+	} {
+		b.Send(edited(edited(tc.r, "error", tc.code), "error_description", tc.description))
+		if got := lastCause(a); got != "signin: callback: the issuer answered with "+tc.want {
+			t.Errorf("%s, %.40s: logged %q, want ... %q", tc.code, tc.description, got, tc.want)
+		}
+	}
+}
+
+// TestScopeRefusedAtSignIn: what the user has just refused is not asked for a
+// second time, at the first sign-in either.
+func TestScopeRefusedAtSignIn(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.behaviour = func(b *signintest.Behaviour) {
+			b.GrantScopes = func(asked []string) []string {
+				return slices.DeleteFunc(slices.Clone(asked), func(s string) bool { return s == "Mail.Read" })
+			}
+		}
+	})
+	a.mux.Handle("/mail", a.Require(Requirement{Scopes: []string{"Mail.Read"}}, http.NotFoundHandler()))
+	b := a.browser()
+	if p := b.Open(a.url + "/mail"); p.Status != http.StatusForbidden || !strings.Contains(p.Body, pageWords[pageConsentRefused].text) {
+		t.Errorf("got %d %.300s, want the page for a refused consent", p.Status, p.Body)
+	}
+	if n := a.issuer.Count(signintest.EndpointAuthorize); n != 1 {
+		t.Errorf("%d visits to the issuer for one refusal, want 1", n)
+	}
+	if got := lastCause(a); !strings.HasSuffix(got, "asked for scopes Mail.Read") {
+		t.Errorf("logged %q, want the scopes named", got)
+	}
+	if !a.signedIn(b) {
+		t.Error("who refused a scope is not signed in")
 	}
 }

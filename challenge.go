@@ -30,7 +30,7 @@ const (
 // travels as the state parameter, sealed.
 type transaction struct {
 	ID          []byte   `json:"i"`
-	Time        int64    `json:"t"`
+	Time        int64    `json:"t"` // it began; milliseconds since 1970
 	Return      string   `json:"p"`
 	Browser     []byte   `json:"b"`
 	Redirect    string   `json:"u"`
@@ -44,6 +44,8 @@ type transaction struct {
 	Interactive bool     `json:"k,omitempty"` // adds to a session, and is no sign-in
 	Silent      bool     `json:"z,omitempty"` // by Recognize: nobody asked for it
 }
+
+func (t *transaction) began() time.Time { return time.UnixMilli(t.Time) }
 
 // id is what the log lines of one sign-in and its error page share. It is
 // made like newReference, to be read out over a telephone.
@@ -74,7 +76,7 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 		a.fail(w, r, a.unavailable(a.returnTo(r), err), "", err)
 		return true
 	}
-	switch a.kindOf(r) {
+	switch a.kind(r) {
 	case kindNavigation:
 		a.challenge(w, r, need, a.returnTo(r))
 	case kindSubmission:
@@ -190,7 +192,7 @@ var errLoop = errors.New("sign-in completed three times in a minute and came to 
 
 func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to returnPath) *transaction {
 	tx := &transaction{
-		ID: randomBytes(16), Time: a.now().Unix(), Return: to.String(), Browser: b.hash(),
+		ID: randomBytes(16), Time: a.now().UnixMilli(), Return: to.String(), Browser: b.hash(),
 		Redirect: a.site(r).url(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR,
 		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
@@ -233,7 +235,7 @@ func loopNeed(need *InteractionRequiredError, s *session) string {
 	return needOf(strings.Join(slices.Sorted(slices.Values(need.Scopes)), " "), need.Resource, need.Claims, strings.Join(need.ACR, " "), maxAge, again)
 }
 
-// ownParams are the parameters that AuthParams may not set.
+// ownParams are the parameters that AuthParams and Params may not set.
 var ownParams = []string{
 	"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce",
 	"code_challenge", "code_challenge_method", "request", "request_uri", "max_age",
@@ -253,6 +255,11 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 	challenge := sha256.Sum256([]byte(b.verifier(tx.ID)))
 	q := u.Query()
 	maps.Copy(q, a.cfg.AuthParams)
+	for name, values := range need.Params {
+		if !slices.Contains(ownParams, name) {
+			q[name] = values
+		}
+	}
 	set := func(name, value string) {
 		if value != "" {
 			q.Set(name, value)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -220,5 +221,47 @@ func TestAuthorizationRequest(t *testing.T) {
 	}
 	if got.Has("login_hint") || got.Has("client_info") || got.Has("resource") {
 		t.Errorf("more than asked for: %v", got)
+	}
+}
+
+// A handler adds parameters to one challenge, by redirect or by the link in a
+// 401, and cannot break the protocol with them.
+func TestChallengeParams(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.config = func(c *Config) { c.AuthParams = url.Values{"ui_locales": {"de"}, "domain_hint": {"example.com"}} }
+	})
+	a.mux.HandleFunc("/bonjour", func(w http.ResponseWriter, r *http.Request) {
+		if u := UserFromContext(r.Context()); u != nil {
+			return
+		}
+		params := url.Values{"ui_locales": {"fr-CA fr"}, "audience": {"mail"}, "login_hint": {"bob"}}
+		for _, name := range ownParams {
+			params.Set(name, "mine")
+		}
+		a.Challenge(w, r, &InteractionRequiredError{Reason: ReasonSignIn, LoginHint: "alice", Params: params})
+	})
+	for name, open := range map[string]func(b *signintest.Browser) *signintest.Page{
+		"redirect": func(b *signintest.Browser) *signintest.Page { return b.Open(a.url + "/bonjour") },
+		"link": func(b *signintest.Browser) *signintest.Page {
+			return b.Open(loginOf(t, a, b.Fetch(b.Open(a.url+"/"), "/bonjour")))
+		},
+	} {
+		a.issuer.ForgetCalls()
+		if p := open(a.browser()); p.Status != http.StatusOK {
+			t.Errorf("%s: %d %.300s", name, p.Status, p.Body)
+		}
+		got := a.issuer.LastCall(signintest.EndpointAuthorize).Form
+		for name, want := range map[string]string{
+			"ui_locales": "fr-CA fr", "audience": "mail", "domain_hint": "example.com", "login_hint": "alice", "client_id": "client",
+		} {
+			if got.Get(name) != want {
+				t.Errorf("%s is %q, want %q", name, got.Get(name), want)
+			}
+		}
+		for _, name := range ownParams {
+			if slices.Contains(got[name], "mine") {
+				t.Errorf("a handler has set %s", name)
+			}
+		}
 	}
 }

@@ -508,6 +508,9 @@ func TestTwoIssuers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a.mux.Handle("/staff/"+url.PathEscape(name), a.RequireUser(who))
 			a.mux.Handle("/partner/"+url.PathEscape(name), partner.RequireUser(who))
+			// A page for those who are both: the inner one's user is the page's.
+			a.mux.Handle("/both/"+url.PathEscape(name), a.RequireUser(partner.RequireUser(who)))
+			a.mux.Handle("/htob/"+url.PathEscape(name), partner.RequireUser(a.RequireUser(who)))
 			a.url = a.net.Serve("https://app.example.test", h)
 			b := a.browser()
 			staff, partnerPage := a.url+"/staff/"+url.PathEscape(name), a.url+"/partner/"+url.PathEscape(name)
@@ -523,6 +526,12 @@ func TestTwoIssuers(t *testing.T) {
 			}
 			if p := b.Open(staff); p.Body != forStaff {
 				t.Errorf("staff's page again: %d %.200s", p.Status, p.Body)
+			}
+			if p := b.Open(a.url + "/both/" + url.PathEscape(name)); p.Body != forPartner {
+				t.Errorf("the page for both: %d %.200s", p.Status, p.Body)
+			}
+			if p := b.Open(a.url + "/htob/" + url.PathEscape(name)); p.Body != forStaff {
+				t.Errorf("the page for both, the other way round: %d %.200s", p.Status, p.Body)
 			}
 			// Signing out of one leaves the other.
 			a.mux.HandleFunc("POST /out/"+url.PathEscape(name), partner.SignOut)

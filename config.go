@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,9 +36,11 @@ type Config struct {
 	Credential Credential
 
 	// BaseURL is the public URL of the application, with the path prefix it is
-	// mounted under, if any. Empty takes scheme and host from each request, as
-	// seen by the trusted proxy nearest to us: then the issuer's list of redirect
-	// URIs is all that keeps a forged Host header from moving the answer.
+	// mounted under, if any. It is https, also behind a proxy that ends TLS; an
+	// http URL is accepted on loopback only. Empty takes scheme and host from
+	// each request, as seen by the trusted proxy nearest to us: then the
+	// issuer's list of redirect URIs is all that keeps a forged Host header from
+	// moving the answer.
 	BaseURL string
 
 	// TrustedProxies are the peers whose X-Forwarded-Proto, -Host and -Prefix
@@ -51,8 +54,12 @@ type Config struct {
 	Scopes []string
 
 	// Keys authenticate and encrypt cookies, the state parameter and records.
-	// The first key seals, every key opens: to rotate, prepend, and drop the
-	// old one after SessionLifetime. Each is 32 random bytes. Required.
+	// The first key seals, every key opens. Each is 32 random bytes. Required.
+	//
+	// To rotate in one process, prepend the new key, and drop the old one after
+	// SessionLifetime. Several replicas would meet cookies of a key that they do
+	// not have yet: there, append the new key on all of them, then move it to
+	// the front on all, and drop the old one SessionLifetime after that.
 	Keys [][]byte
 
 	// Store keeps the records. Nil keeps them in this process, so a restart
@@ -69,12 +76,12 @@ type Config struct {
 	ResponseType string
 
 	// ResponseMode is "form_post" (the default) or, with ResponseType "code"
-	// only, "query". Over plain http form_post works on loopback only.
+	// only, "query". Either needs https outside loopback.
 	ResponseMode string
 
 	// Prompt is sent with every challenge that does not set its own, such as
 	// "consent" or "select_account" (OpenID Connect Core, 3.1.2.1). Empty
-	// leaves the choice to the issuer.
+	// leaves the choice to the issuer. For "none" see [Auth.Recognize].
 	Prompt string
 
 	// AuthParams are further parameters of every authorization request, such
@@ -91,7 +98,7 @@ type Config struct {
 	ClientCapabilities []string
 
 	// MaxAge, if positive, is how long ago the user may have proved who they
-	// are when a session begins (max_age). In whole seconds.
+	// are when a session begins (max_age). In whole seconds, at least one.
 	MaxAge time.Duration
 
 	// Tenants are the Entra tenants, by id, whose users may sign in. Empty
@@ -122,7 +129,8 @@ type Config struct {
 	SessionLifetime time.Duration
 
 	// IdleTimeout ends a session that has not been used for so long. It is
-	// kept to within a tenth of itself. Zero means no idle timeout.
+	// kept to within a tenth of itself, and no longer than SessionLifetime.
+	// Zero means no idle timeout.
 	IdleTimeout time.Duration
 
 	// ClockSkew is by how much the issuer's clock may differ from ours, in
@@ -205,7 +213,7 @@ func (c Config) validate() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	if err := checkServerURL(c.Issuer); err != nil {
+	if err := checkIssuerURL(c.Issuer); err != nil {
 		fault("Issuer: %w", err)
 	}
 	if c.ClientID == "" {
@@ -219,13 +227,11 @@ func (c Config) validate() error {
 		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 			fault("BaseURL: want scheme, host and at most a path, such as https://app.example.com")
 		} else if u.Scheme == "http" && !isLoopback(u.Hostname()) {
-			if c.ResponseMode == modeForm {
-				fault("BaseURL: form_post needs https outside loopback, for its cookie must be Secure; want https://%s, or ResponseType %q with ResponseMode %q", u.Host, typeCode, modeQuery)
-			} else {
-				fault("BaseURL: want https://%s; plain http is for loopback only", u.Host)
-			}
+			fault("BaseURL: want https://%s; plain http is for loopback only", u.Host)
 		} else if u.Path != "" && u.Path != path.Clean(u.Path) {
 			fault("BaseURL: want a clean path, without dots or doubled slashes")
+		} else if strings.HasSuffix(u.Path, c.CallbackPath) {
+			fault("BaseURL: want it without CallbackPath, %s, which is added to it", c.CallbackPath)
 		}
 	}
 	for i, p := range c.TrustedProxies {
@@ -237,8 +243,14 @@ func (c Config) validate() error {
 		fault("Keys: none; want at least one key of 32 random bytes")
 	}
 	for i, k := range c.Keys {
-		if len(k) != 32 {
+		same := func(other []byte) bool { return bytes.Equal(other, k) }
+		switch first := slices.IndexFunc(c.Keys, same); {
+		case len(k) != 32:
 			fault("Keys[%d]: %d bytes; want 32", i, len(k))
+		case same(make([]byte, 32)):
+			fault("Keys[%d]: all zero; want 32 random bytes", i)
+		case first < i:
+			fault("Keys[%d]: the same as Keys[%d]; want each key once", i, first)
 		}
 	}
 	switch {
@@ -257,13 +269,16 @@ func (c Config) validate() error {
 	if c.CallbackPath == "/" || strings.HasSuffix(c.CallbackPath, "/") {
 		fault("CallbackPath %q: want a path that ends in a name, such as /oidc/callback", c.CallbackPath)
 	}
-	if name := path.Base(c.CallbackPath); slices.Contains([]string{"login", "backchannel-logout", "frontchannel-logout"}, name) {
+	if name := path.Base(c.CallbackPath); slices.Contains([]string{"login", "signed-out", "backchannel-logout", "frontchannel-logout"}, name) {
 		fault("CallbackPath %q: %s is another path of ours; want a name such as callback", c.CallbackPath, name)
 	}
 	for _, p := range ownParams {
 		if c.AuthParams.Has(p) {
 			fault("AuthParams: %q is set by this package; want it left out", p)
 		}
+	}
+	if slices.Contains(strings.Fields(c.Prompt), "none") {
+		fault("Prompt %q: nobody who is not signed in at the issuer could sign in; want it empty, and Recognize around pages that serve everybody", c.Prompt)
 	}
 	for _, s := range c.Scopes {
 		if !validScope(s) {
@@ -284,6 +299,12 @@ func (c Config) validate() error {
 			fault("%s %v: want zero or more", d.field, d.value)
 		}
 	}
+	if c.MaxAge > 0 && c.MaxAge < time.Second {
+		fault("MaxAge %v: want a second or more, or zero for no limit", c.MaxAge)
+	}
+	if c.IdleTimeout > c.SessionLifetime && c.SessionLifetime > 0 {
+		fault("IdleTimeout %v: want SessionLifetime, %v, or less, for no session lasts longer", c.IdleTimeout, c.SessionLifetime)
+	}
 	if c.ClockSkew > 10*time.Minute {
 		fault("ClockSkew %v: want 10 minutes or less; set the clock instead", c.ClockSkew)
 	}
@@ -294,6 +315,18 @@ func (c Config) validate() error {
 		return fmt.Errorf("signin: bad config: %w", err)
 	}
 	return nil
+}
+
+// checkIssuerURL also catches what is easily pasted or left empty, which would
+// otherwise show as an issuer that cannot be reached.
+func checkIssuerURL(raw string) error {
+	if err := checkServerURL(raw); err != nil {
+		return err
+	}
+	if issuer, ok := strings.CutSuffix(raw, "/.well-known/openid-configuration"); ok {
+		return fmt.Errorf("%q is the discovery document's URL; want the issuer's, %q", raw, issuer)
+	}
+	return checkEntraTenant(raw)
 }
 
 // checkServerURL admits https, and http where nothing leaves the machine.

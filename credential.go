@@ -313,28 +313,36 @@ func (r *rotating) current(ctx context.Context, now func() time.Time) (Credentia
 }
 
 // renew loads unless another load has ended since the caller looked.
-func (r *rotating) renew(ctx context.Context, now func() time.Time) (Credential, error) {
+func (r *rotating) renew(ctx context.Context, now func() time.Time) (loaded Credential, err error) {
 	r.mu.Lock()
 	held, due := r.held, r.held == nil || r.doubted || !now().Before(r.renewAt)
 	r.mu.Unlock()
 	if !due {
 		return held, nil
 	}
+	// Deferred, with an error until there is none: load may panic, and the
+	// next call must try again all the same.
+	err = errNoResult
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.renewing = false
+		if err != nil {
+			r.renewAt = now().Add(renewPause)
+			return
+		}
+		if r.doubted {
+			r.doubted, r.forced = false, now()
+		}
+		r.held, r.renewAt = loaded, renewal(loaded, now())
+	}()
 	c, err := r.load(ctx)
 	if err == nil {
 		err = validateLoaded(c)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.renewing = false
 	if err != nil {
-		r.renewAt = now().Add(renewPause)
 		return nil, err
 	}
-	if r.doubted {
-		r.doubted, r.forced = false, now()
-	}
-	r.held, r.renewAt = c, renewal(c, now())
 	return c, nil
 }
 

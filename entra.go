@@ -55,6 +55,9 @@ const (
 	personalTenant = "9188040d-6c67-4c5b-b112-36a304b66dad"
 )
 
+// entraNumber is Entra's number of an error, in the description of one.
+var entraNumber = regexp.MustCompile(`AADSTS[0-9]{1,10}`)
+
 var guid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
 // issuerRule decides whether a token's iss and tid are acceptable. For an
@@ -116,6 +119,20 @@ func newIssuerRule(configured, documented string, tenants []string) (issuerRule,
 		rule.forms = entraForms(cloud, tenant)
 	}
 	return rule, nil
+}
+
+// names reports whether iss is this issuer, in any of its forms; of which
+// tenant, the ID token says.
+func (r issuerRule) names(iss string) bool {
+	return slices.ContainsFunc(r.forms, func(form string) bool {
+		before, after, template := strings.Cut(form, tenantTemplate)
+		if !template {
+			return iss == form
+		}
+		rest, ok := strings.CutPrefix(iss, before)
+		tenant, ok2 := strings.CutSuffix(rest, after)
+		return ok && ok2 && (guid.MatchString(tenant) || tenant == tenantTemplate)
+	})
 }
 
 // check judges a signed token's iss and tid. The tenant is what the token
@@ -201,6 +218,17 @@ func tenantIn(documented string, cloud Cloud) string {
 		return segment
 	}
 	return ""
+}
+
+// checkEntraTenant is for New.
+func checkEntraTenant(issuer string) error {
+	if cloud, onEntra := cloudOf(issuer); onEntra {
+		base, segment, _, _ := splitTenant(issuer)
+		if segment == "" || base == "https://" { // no path, or a version only
+			return fmt.Errorf("%q names no tenant; want Entra(cloud, tenant), such as https://%s/contoso.onmicrosoft.com/v2.0", issuer, cloud)
+		}
+	}
+	return nil
 }
 
 // checkTenants is for New.

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"net/url"
 	"strings"
 	"time"
 )
@@ -50,6 +51,11 @@ type InteractionRequiredError struct {
 	Prompt     string
 	LoginHint  string
 	DomainHint string
+
+	// Params are further parameters of the authorization request, such as
+	// ui_locales for the language the page is in. They replace those of
+	// Config.AuthParams, never those the protocol needs or a field above sets.
+	Params url.Values
 
 	// silent marks an attempt of Recognize's, whose failure is no failure.
 	silent bool

@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
+	"testing"
 	"time"
 
 	"github.com/seed454743b5/signin"
+	"github.com/seed454743b5/signin/signintest"
 	"golang.org/x/oauth2"
 )
 
@@ -212,4 +215,47 @@ func ExampleConfig_observe() {
 	get(auth.Handler(http.NotFoundHandler()), "/oidc/callback?code=x&state=y")
 	fmt.Println(counts)
 	// Output: map[rejected no-cookies:1]
+}
+
+// TestMail is the test of an application that signintest's documentation
+// shows; TestSignintestDoc sees that it is.
+func TestMail(t *testing.T) {
+	// The issuer knows the client "client" with the secret "secret".
+	issuer := signintest.NewIssuer(t, nil)
+	auth, err := signin.New(signin.Config{ // no BaseURL: it is the test server's
+		Issuer: issuer.URL(), ClientID: "client", Credential: signin.Secret("secret"),
+		Keys: [][]byte{[]byte("32 bytes that will do in a test.")}, HTTPClient: issuer.Client(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/mail", auth.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "mail of ", signin.UserFromContext(r.Context()).Subject)
+	})))
+	app := httptest.NewServer(auth.Handler(mux))
+	defer app.Close()
+
+	// To the issuer, which signs alice in, and back.
+	page := signintest.NewBrowser(t, nil).Open(app.URL + "/mail")
+	if page.Status != http.StatusOK || page.Body != "mail of alice" {
+		t.Errorf("got %d %q, %v", page.Status, page.Body, page.Err)
+	}
+}
+
+func TestSignintestDoc(t *testing.T) {
+	here, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := os.ReadFile("signintest/issuer.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(here), "\nfunc TestMail(")
+	body, _, ok := strings.Cut(rest, "\n}\n")
+	shown := "//\t" + strings.ReplaceAll("func TestMail("+body+"\n}\n", "\n", "\n//\t")
+	if shown = strings.ReplaceAll(shown, "//\t\n", "//\n"); !ok || !strings.Contains(string(there), strings.TrimSuffix(shown, "//\t")) {
+		t.Error("the documentation of signintest does not show TestMail as it is here")
+	}
 }

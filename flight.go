@@ -15,7 +15,10 @@ import (
 type flights[V any] struct {
 	mu      sync.Mutex
 	running map[string]*flight[V] // guarded by mu
-	wg      sync.WaitGroup
+
+	// panicked, if set, is told of a panic, for the callers' error does not
+	// show where it was.
+	panicked func(ctx context.Context, value any, stack []byte)
 }
 
 type flight[V any] struct {
@@ -51,7 +54,7 @@ func (f *flights[V]) start(ctx context.Context, key string, limit time.Duration,
 	}
 	f.running[key] = c
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	f.wg.Go(func() {
+	go func() {
 		defer cancel()
 		defer func() {
 			f.mu.Lock()
@@ -59,8 +62,8 @@ func (f *flights[V]) start(ctx context.Context, key string, limit time.Duration,
 			f.mu.Unlock()
 			close(c.done)
 		}()
-		c.value, c.err = guarded(ctx, fn)
-	})
+		c.value, c.err = f.guarded(ctx, fn)
+	}()
 	return c
 }
 
@@ -70,26 +73,36 @@ var errNoResult = errors.New("signin: a shared call ended without a result")
 // guarded turns a panic into an error. fn calls what the application gave us,
 // a credential or an HTTP transport, and runs on a goroutine of ours: there
 // net/http does not keep a panic from ending the process.
-func guarded[V any](ctx context.Context, fn func(context.Context) (V, error)) (value V, err error) {
+func (f *flights[V]) guarded(ctx context.Context, fn func(context.Context) (V, error)) (value V, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("signin: panic: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("signin: panic: %s", printable(fmt.Sprint(p), 300))
+			if f.panicked != nil {
+				defer func() { recover() }() // it may be the logger that panics
+				f.panicked(ctx, p, debug.Stack())
+			}
 		}
 	}()
 	return fn(ctx)
 }
 
-// wait blocks until nothing is under way, or ctx ends.
+// wait blocks until nothing is under way, or ctx ends. Calls may begin all the
+// while, which a WaitGroup does not allow.
 func (f *flights[V]) wait(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		f.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		var next *flight[V]
+		f.mu.Lock()
+		for _, next = range f.running {
+			break
+		}
+		f.mu.Unlock()
+		if next == nil {
+			return nil
+		}
+		select {
+		case <-next.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }

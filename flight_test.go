@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,12 +71,49 @@ func TestFlightPanic(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "oops") {
 		t.Errorf("panic: %v", err)
 	}
+	// Callers may show the error: where it was is for the log, and even what
+	// logs may be what panics.
+	var stack string
+	f.panicked = func(_ context.Context, _ any, s []byte) {
+		stack = string(s)
+		panic("logging")
+	}
+	_, err = f.do(t.Context(), "", time.Minute, func(context.Context) (*int, error) { panic("oops\nforged line") })
+	if text := err.Error(); strings.ContainsAny(text, "\n") || strings.Contains(text, ".go:") || !strings.Contains(stack, "flight_test.go:") {
+		t.Errorf("panic: %q, with the stack %q", text, stack)
+	}
 	_, err = f.do(t.Context(), "", time.Minute, func(context.Context) (*int, error) { runtime.Goexit(); return nil, nil })
 	if !errors.Is(err, errNoResult) {
 		t.Errorf("Goexit: %v", err)
 	}
 	if err := f.wait(t.Context()); err != nil {
 		t.Errorf("wait: %v", err)
+	}
+}
+
+// Calls may begin while somebody waits: Close runs beside late requests.
+func TestFlightWaitWhileOthersBegin(t *testing.T) {
+	var f flights[struct{}]
+	ctx, cancel := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	for i := range 4 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				f.do(t.Context(), strconv.Itoa(i), time.Second, func(context.Context) (struct{}, error) { return struct{}{}, nil })
+			}
+		})
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 5000 {
+		if err := f.wait(ended); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("wait: %v", err)
+		}
+	}
+	cancel()
+	callers.Wait()
+	if err := f.wait(t.Context()); err != nil {
+		t.Errorf("wait for nothing: %v", err)
 	}
 }
 

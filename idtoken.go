@@ -231,7 +231,11 @@ func verifyHash(alg, claim, value string) error {
 }
 
 // headerAlg returns the alg of a token that has been verified.
-func headerAlg(raw string) string {
+func headerAlg(raw string) string { return headerString(raw, "alg") }
+
+// headerString returns a member of the header of a token that has been
+// verified, empty if there is none or it is no string.
+func headerString(raw, name string) string {
 	head, _, _ := strings.Cut(raw, ".")
 	b, err := base64.RawURLEncoding.DecodeString(head)
 	if err != nil {
@@ -241,23 +245,33 @@ func headerAlg(raw string) string {
 	if json.Unmarshal(b, &header) != nil {
 		return ""
 	}
-	alg, _ := header["alg"].(string)
-	return alg
+	s, _ := header[name].(string)
+	return s
 }
 
-func decodeClaims(raw string, c *idClaims) error { return c.decode(claimsOf(raw)) }
+func decodeClaims(raw string, c *idClaims) error { return decodeExact(claimsOf(raw), c) }
 
-// decode reads claims by their names to the letter. encoding/json would take
-// "Sub" for sub, and some issuers let an administrator, or a user, add claims
-// of any other name.
-func (c *idClaims) decode(payload []byte) error {
+// decodeExact decodes JSON into a struct by the names of its members to the
+// letter. encoding/json would take "Sub" for sub, and some issuers let an
+// administrator, or a user, add claims of any other name.
+func decodeExact(payload []byte, into any) error {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &all); err != nil {
 		return err
 	}
-	fields := reflect.ValueOf(c).Elem()
+	return setMembers(all, reflect.ValueOf(into).Elem())
+}
+
+func setMembers(all map[string]json.RawMessage, fields reflect.Value) error {
 	for i := range fields.NumField() {
-		name := fields.Type().Field(i).Tag.Get("json")
+		f := fields.Type().Field(i)
+		if f.Anonymous {
+			if err := setMembers(all, fields.Field(i)); err != nil {
+				return err
+			}
+			continue
+		}
+		name := f.Tag.Get("json")
 		if raw, ok := all[name]; ok {
 			if err := json.Unmarshal(raw, fields.Field(i).Addr().Interface()); err != nil {
 				return fmt.Errorf("%s: %w", name, err)

@@ -51,7 +51,7 @@ func TestTimeClaims(t *testing.T) {
 				t.Fatal(err)
 			}
 			var c idClaims
-			if err = c.decode(payload); err == nil {
+			if err = decodeExact(payload, &c); err == nil {
 				err = c.checkTimes(now, skew)
 			}
 			if (err == nil) != tc.ok {
@@ -124,14 +124,14 @@ func TestHalfHash(t *testing.T) {
 func TestClaimNames(t *testing.T) {
 	var c idClaims
 	payload := `{"sub":"first","SUB":"x","ſub":"x","sub":"alice","Sub":"x","iss":"i","aud":"c","azp":null,"nonce":"n","NONCE":"x","at_hash":"h","AT_HASH":"x","extra":{"sub":"x"}}`
-	if err := c.decode([]byte(payload)); err != nil {
+	if err := decodeExact([]byte(payload), &c); err != nil {
 		t.Fatal(err)
 	}
 	if c.Subject != "alice" || c.Issuer != "i" || len(c.Audience) != 1 || c.Audience[0] != "c" || c.AuthParty != nil || c.Nonce != "n" || c.TokenHash != "h" {
 		t.Errorf("decoded %+v", c)
 	}
 	for _, bad := range []string{"", "null null", "[]", `"sub"`, `{"sub":{}}`, `{"aud":{}}`, `{"aud":[1]}`, `{"exp":"1"}`, `{"acr":1}`, `{`} {
-		if err := new(idClaims).decode([]byte(bad)); err == nil {
+		if err := decodeExact([]byte(bad), new(idClaims)); err == nil {
 			t.Errorf("decoded %s", bad)
 		}
 	}

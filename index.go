@@ -11,8 +11,14 @@ import (
 // The index leads from a user, and from a session at the issuer (sid), to the
 // records of theirs, for sign-outs that come without the session's cookie. Its
 // keys are made with Config.Keys, so that a dump of the store names nobody.
-// While keys are rotated it is written and read under each of them, for a
-// replica that knows the old key only, or has it first.
+// While keys are rotated it is written under each of them, each list sealed by
+// the key that names it: a replica that knows the old key only can use that.
+//
+// Two invariants make a sign-out final. A record that exists stands in the
+// index: it is entered before it is written, and looked for again afterwards,
+// for a sign-out in between found no record to delete. And a sign-in that
+// began before a sign-out does not outlast it: the sign-out leaves its time in
+// the list, for those whose tokens are still under way.
 const (
 	indexUser = "u"
 	indexSID  = "i"
@@ -22,38 +28,63 @@ const (
 	maxIndexed = 64
 )
 
+// indexed is one list: the sessions there are, and when a sign-out last ended
+// all there were.
+type indexList struct {
+	Sessions []indexed `json:"s,omitempty"`
+	Ended    int64     `json:"e,omitempty"` // milliseconds since 1970
+}
+
 // indexed is one session in the index.
 type indexed struct {
-	Key     string `json:"k"` // of its record
-	Expires int64  `json:"x"`
+	Key     string `json:"k"`           // of its record
+	Expires int64  `json:"x"`           // seconds since 1970
+	SID     bool   `json:"i,omitempty"` // whether it is listed under a sid too
 }
 
-// indexNames are the keys in the store under which a value is indexed.
-func (ring keyring) indexNames(kind string, value string) []string {
-	names := make([]string, len(ring))
-	for i, k := range ring {
-		names[i] = kind + "." + encode(mac(derive(k.secret, nil, "index "+kind, 32), []byte(value))[:24])
-	}
-	return names
+// indexPlace is where a list stands, and the key it is sealed by.
+type indexPlace struct {
+	name string
+	ring keyring
 }
 
-// indexPlaces are all the keys under which a session stands.
-func (a *Auth) indexPlaces(c idClaims) []string {
-	places := a.keys.indexNames(indexUser, c.Issuer+"\x00"+c.Subject)
-	if c.SessionID != "" {
-		places = append(places, a.keys.indexNames(indexSID, c.SessionID)...)
+// indexPlaces are the places of one value, under each key. They belong to one
+// client of one issuer, whoever else shares the store and the keys.
+func (a *Auth) indexPlaces(kind, value string) []indexPlace {
+	places := make([]indexPlace, len(a.keys))
+	for i, k := range a.keys {
+		places[i] = indexPlace{k.name(kind, string(a.party())+"\x00"+value), keyring{k}}
 	}
 	return places
 }
 
-// index enters a session before its record is written: an entry without a
-// record does no harm, a record without an entry could not be signed out.
-func (a *Auth) index(ctx context.Context, key string, c idClaims, expires int64) error {
-	for _, place := range a.indexPlaces(c) {
-		err := a.editIndex(ctx, place, func(entries []indexed) []indexed {
-			entries = slices.DeleteFunc(entries, func(e indexed) bool { return e.Key == key })
-			return append(entries, indexed{key, expires})
+func userValue(issuer, subject string) string { return issuer + "\x00" + subject }
+
+// placesOf are all the places where a session stands.
+func (a *Auth) placesOf(c idClaims) []indexPlace {
+	places := a.indexPlaces(indexUser, userValue(c.Issuer, c.Subject))
+	if c.SessionID != "" {
+		places = append(places, a.indexPlaces(indexSID, c.SessionID)...)
+	}
+	return places
+}
+
+// index enters a session that began at since. It reports errStale if a
+// sign-out has ended that sign-in meanwhile.
+func (a *Auth) index(ctx context.Context, key string, c idClaims, expires int64, since time.Time) error {
+	entry := indexed{Key: key, Expires: expires, SID: c.SessionID != ""}
+	for _, p := range a.placesOf(c) {
+		var stale bool
+		err := a.editIndex(ctx, p, func(l *indexList) {
+			if stale = since.UnixMilli() < l.Ended; stale {
+				return
+			}
+			l.remove(func(e indexed) bool { return e.Key == key })
+			l.Sessions = append(l.Sessions, entry)
 		})
+		if err == nil && stale {
+			err = errStale
+		}
 		if err != nil {
 			return err
 		}
@@ -61,94 +92,148 @@ func (a *Auth) index(ctx context.Context, key string, c idClaims, expires int64)
 	return nil
 }
 
+// stillIndexed reports whether no sign-out has been at a session between its
+// entry and its record.
+func (a *Auth) stillIndexed(ctx context.Context, key string, c idClaims) (bool, error) {
+	for _, p := range a.placesOf(c) {
+		sealed, err := readFresh(ctx, a.store, p.name)
+		if err != nil {
+			return false, err
+		}
+		l := p.open(sealed)
+		if !slices.ContainsFunc(l.Sessions, func(e indexed) bool { return e.Key == key }) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // unindexLater removes a session that has ended, without anyone waiting. What
-// the list kept of it would, the list being bounded, push out a living one.
+// stays in the list would in the end push out a session that lives.
 func (a *Auth) unindexLater(ctx context.Context, s *session) {
+	c := idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}
 	a.background(ctx, "unindex."+s.key, storeTimeout, func(ctx context.Context) {
-		for _, place := range a.indexPlaces(idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}) {
-			a.editIndex(ctx, place, func(entries []indexed) []indexed {
-				return slices.DeleteFunc(entries, func(e indexed) bool { return e.Key == s.key })
+		for _, p := range a.placesOf(c) {
+			a.editIndex(ctx, p, func(l *indexList) {
+				l.remove(func(e indexed) bool { return e.Key == s.key })
 			})
 		}
 	})
 }
 
-// editIndex changes one list, as often as another replica is faster, and
-// drops what has expired.
-func (a *Auth) editIndex(ctx context.Context, place string, change func([]indexed) []indexed) error {
-	for {
-		old, err := readFresh(ctx, a.store, place)
-		if err != nil {
-			return err
-		}
-		now := a.now()
-		entries := slices.DeleteFunc(a.openIndex(place, old), func(e indexed) bool { return e.Expires <= now.Unix() })
-		entries = change(entries)
-		for len(entries) > maxIndexed {
-			if err := a.drop(ctx, entries[0].Key); err != nil {
-				return err
-			}
-			entries = entries[1:]
-		}
-		var next []byte
-		ttl := time.Second
-		if len(entries) > 0 {
-			plain, err := json.Marshal(entries)
-			if err != nil {
-				return err
-			}
-			next = a.keys.seal("index", nil, []byte(place), plain)
-			for _, e := range entries {
-				ttl = max(ttl, time.Unix(e.Expires, 0).Sub(now))
-			}
-		}
-		if old == nil && next == nil {
-			return nil
-		}
-		found, swapped, err := swap(ctx, a.store, place, old, next, ttl)
-		if err != nil || swapped || bytes.Equal(found, next) {
-			return err
-		}
-	}
-}
-
-// openIndex reads a list. One that does not open is of no use to anybody.
-func (a *Auth) openIndex(place string, sealed []byte) []indexed {
-	plain, err := a.keys.open("index", nil, []byte(place), sealed)
-	if err != nil {
-		return nil
-	}
-	var entries []indexed
-	if json.Unmarshal(plain, &entries) != nil {
-		return nil
-	}
-	return entries
-}
-
-// endIndexed ends all sessions that a value leads to, and says how many
-// records there were to delete. After an error some may be left.
-func (a *Auth) endIndexed(ctx context.Context, kind, value string) (int, error) {
+// endIndexed ends the sessions that a value leads to and which picks, and says
+// how many there were. After an error some may be left.
+func (a *Auth) endIndexed(ctx context.Context, kind, value string, which func(indexed) bool) (int, error) {
 	ended := map[string]bool{}
-	for _, place := range a.keys.indexNames(kind, value) {
-		sealed, err := readFresh(ctx, a.store, place)
+	for _, p := range a.indexPlaces(kind, value) {
+		// First the time, so that whoever enters the list later knows, then the
+		// records, then the entries of those and no others.
+		var found []indexed
+		err := a.editIndex(ctx, p, func(l *indexList) {
+			l.Ended = a.now().UnixMilli()
+			found = slices.Clone(l.Sessions)
+		})
 		if err != nil {
 			return len(ended), err
 		}
-		for _, e := range a.openIndex(place, sealed) {
-			if !ended[e.Key] {
-				if err := a.drop(ctx, e.Key); err != nil {
-					return len(ended), err
-				}
-				ended[e.Key] = true
+		for _, e := range found {
+			if !which(e) || ended[e.Key] {
+				continue
 			}
+			if err := a.drop(ctx, e.Key); err != nil {
+				return len(ended), err
+			}
+			ended[e.Key] = true
 		}
-		// Not the whole list: a session may have begun meanwhile.
-		err = a.editIndex(ctx, place, func(entries []indexed) []indexed {
-			return slices.DeleteFunc(entries, func(e indexed) bool { return ended[e.Key] })
+		err = a.editIndex(ctx, p, func(l *indexList) {
+			l.remove(func(e indexed) bool { return ended[e.Key] })
 		})
 		if err != nil {
 			return len(ended), err
 		}
 	}
 	return len(ended), nil
+}
+
+func every(indexed) bool { return true }
+
+// editIndex changes one list, as often as another replica is faster. What has
+// expired goes, and if the list is too long then what has ended otherwise, and
+// in the end the oldest session itself.
+func (a *Auth) editIndex(ctx context.Context, p indexPlace, change func(*indexList)) error {
+	for {
+		old, err := readFresh(ctx, a.store, p.name)
+		if err != nil {
+			return err
+		}
+		now := a.now()
+		l := p.open(old)
+		l.remove(func(e indexed) bool { return e.Expires <= now.Unix() })
+		change(&l)
+		if err := a.shorten(ctx, &l); err != nil {
+			return err
+		}
+		// A sign-out is remembered for as long as a sign-in may take.
+		ttl := time.UnixMilli(l.Ended).Add(claimLifetime).Sub(now)
+		for _, e := range l.Sessions {
+			ttl = max(ttl, time.Unix(e.Expires, 0).Sub(now))
+		}
+		var next []byte
+		if ttl > 0 {
+			next = p.seal(l)
+		}
+		if old == nil && next == nil {
+			return nil
+		}
+		found, swapped, err := swap(ctx, a.store, p.name, old, next, max(ttl, time.Second))
+		if err != nil || swapped || bytes.Equal(found, next) {
+			return err
+		}
+	}
+}
+
+func (a *Auth) shorten(ctx context.Context, l *indexList) error {
+	if len(l.Sessions) <= maxIndexed {
+		return nil
+	}
+	var failed error
+	newest := len(l.Sessions) - 1 // whose record is still to be written
+	kept := l.Sessions[:0:0]
+	for i, e := range l.Sessions {
+		record, err := readFresh(ctx, a.store, e.Key)
+		if err != nil {
+			failed = err
+		}
+		if record != nil || err != nil || i == newest {
+			kept = append(kept, e)
+		}
+	}
+	for ; failed == nil && len(kept) > maxIndexed; kept = kept[1:] {
+		failed = a.drop(ctx, kept[0].Key)
+	}
+	l.Sessions = kept
+	return failed
+}
+
+func (l *indexList) remove(which func(indexed) bool) {
+	l.Sessions = slices.DeleteFunc(l.Sessions, which)
+}
+
+func (p indexPlace) seal(l indexList) []byte {
+	plain, err := json.Marshal(l)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return p.ring.seal("index", nil, []byte(p.name), plain)
+}
+
+// open reads a list. One that does not open is nobody's: its name and its seal
+// come from the same key.
+func (p indexPlace) open(sealed []byte) indexList {
+	var l indexList
+	plain, err := p.ring.open("index", nil, []byte(p.name), sealed)
+	if err != nil || json.Unmarshal(plain, &l) != nil {
+		return indexList{}
+	}
+	return l
 }

@@ -59,6 +59,10 @@ type metadata struct {
 
 	rule issuerRule
 	keys keySet
+
+	// logoutKeys verify logout tokens, which anybody may post: what they cost
+	// in fetches of keys is not taken from the sign-ins.
+	logoutKeys keySet
 }
 
 func newIssuer(c Config, now func() time.Time) *issuer {
@@ -115,7 +119,7 @@ func (i *issuer) fetch(ctx context.Context) (*metadata, error) {
 		return nil, err
 	}
 	if i.meta != nil && i.meta.JWKSURI == meta.JWKSURI {
-		meta.keys.source = i.meta.keys.source
+		meta.keys.source, meta.logoutKeys.source = i.meta.keys.source, i.meta.logoutKeys.source
 	}
 	i.meta, i.fetched, i.failures, i.err, i.retry = meta, i.now(), 0, nil, time.Time{}
 	return meta, nil
@@ -163,6 +167,7 @@ func (i *issuer) discover(ctx context.Context) (*metadata, error) {
 		algs = []string{oidc.RS256} // the one every provider must have
 	}
 	meta.keys = keySet{newKeySource(i.client, meta.JWKSURI, i.now), algs, meta.rule}
+	meta.logoutKeys = keySet{newKeySource(i.client, meta.JWKSURI, i.now), algs, meta.rule}
 	return meta, nil
 }
 
@@ -217,7 +222,8 @@ func (k keySet) verify(ctx context.Context, clientID, raw string) (*oidc.IDToken
 
 // keySource holds the issuer's keys. On a key id it does not know it fetches
 // them anew, at most once a minute; the first load does not count, or a
-// rotation right after a start would lock people out.
+// rotation right after a start would lock people out. Until it may fetch
+// again, a token by a key it does not know may be good: the keys cannot be had.
 type keySource struct {
 	remote *oidc.RemoteKeySet
 	next   http.RoundTripper
@@ -227,12 +233,13 @@ type keySource struct {
 	loaded   bool // guarded by mu, with what follows
 	failing  bool // the last fetch came to nothing
 	notUntil time.Time
-	issuers  map[string][]string // by key id, where a key names its issuer
+	fetches  int                 // begun
+	issuers  map[string][]string // by the id of each key there is: those it names
 }
 
 var (
 	errKeysUnavailable = errors.New("the issuer's keys cannot be fetched")
-	errKeyUnknown      = errors.New("the key is not among those fetched a moment ago")
+	errKeysRecent      = errors.New("the issuer's keys were fetched a moment ago")
 )
 
 func newKeySource(client *http.Client, url string, now func() time.Time) *keySource {
@@ -256,9 +263,10 @@ func (k *keySource) RoundTrip(req *http.Request) (*http.Response, error) {
 		if k.failing || !k.loaded {
 			return nil, errKeysUnavailable
 		}
-		return nil, errKeyUnknown
+		return nil, errKeysRecent
 	}
 	k.notUntil = now.Add(keyInterval)
+	k.fetches++
 	k.mu.Unlock()
 
 	resp, issuers, err := k.fetch(req)
@@ -300,9 +308,14 @@ func (k *keySource) fetch(req *http.Request) (*http.Response, map[string][]strin
 			ID     string `json:"kid"`
 			Issuer string `json:"issuer"`
 		}
-		if json.Unmarshal(raw, &key) == nil && key.Issuer != "" {
-			issuers[key.ID] = append(issuers[key.ID], key.Issuer)
+		if json.Unmarshal(raw, &key) != nil {
+			continue
 		}
+		names := issuers[key.ID]
+		if key.Issuer != "" {
+			names = append(names, key.Issuer)
+		}
+		issuers[key.ID] = names
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, issuers, nil
@@ -311,26 +324,45 @@ func (k *keySource) fetch(req *http.Request) (*http.Response, map[string][]strin
 // issuersOf returns the issuers that the key of a verified token signs for,
 // none if it does not say.
 func (k *keySource) issuersOf(raw string) []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.issuers[keyID(raw)]
+}
+
+// keyID is the id of the key that signed a token, empty if it does not say.
+func keyID(raw string) string {
 	head, _, _ := strings.Cut(raw, ".")
 	b, err := base64.RawURLEncoding.DecodeString(head)
 	var header map[string]any
 	if err != nil || json.Unmarshal(b, &header) != nil {
-		return nil
+		return ""
 	}
 	kid, _ := header["kid"].(string)
+	return kid
+}
+
+// missed reports whether a token could not be verified for want of a fetch:
+// none has begun since before, and its key is not among those there are. What
+// names no key may be by one of those to come.
+func (k *keySource) missed(raw string, before int) bool {
+	kid := keyID(raw)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.issuers[kid]
+	_, known := k.issuers[kid]
+	return k.fetches == before && (kid == "" || !known)
 }
 
 // VerifySignature implements [oidc.KeySet]. go-oidc turns the error into
 // text, so that one of ours is left where verify finds it.
 func (k *keySource) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
+	k.mu.Lock()
+	before := k.fetches
+	k.mu.Unlock()
 	payload, err := k.remote.VerifySignature(ctx, jwt)
 	lost, ok := ctx.Value(keysErrorKey{}).(*error)
 	switch {
 	case err == nil || !ok:
-	case errors.Is(err, errKeysUnavailable):
+	case errors.Is(err, errKeysUnavailable), k.missed(jwt, before):
 		*lost = errKeysUnavailable
 	case ctx.Err() != nil:
 		*lost = ctx.Err() // nobody waited for the keys

@@ -3,6 +3,7 @@ package signin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -225,6 +226,19 @@ func (a *app) sendForged(kid string) int {
 	return b.Send(edited(r, "id_token", raw)).Status
 }
 
+// letFetchKeys lets keys be fetched as if that had last been long ago.
+func (a *app) letFetchKeys() {
+	a.t.Helper()
+	meta, err := a.Auth.issuer.metadata(a.t.Context())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	source := meta.keys.source
+	source.mu.Lock()
+	defer source.mu.Unlock()
+	source.notUntil = time.Time{}
+}
+
 func TestKeyRotationAtTheIssuer(t *testing.T) {
 	a := newApp(t, func(o *appOptions) { o.behaviour = func(b *signintest.Behaviour) { b.Alg = "ES256" } })
 	count := func() int { return a.issuer.Count(signintest.EndpointKeys) }
@@ -241,17 +255,24 @@ func TestKeyRotationAtTheIssuer(t *testing.T) {
 	if count() != 2 {
 		t.Errorf("%d fetches though the key is known, want 2", count())
 	}
-	// An unknown key id costs one fetch a minute, whoever invents it.
+	// An unknown key id costs one fetch a minute, whoever invents it. Without
+	// one, whether the key exists is not known.
 	for i := range 20 {
-		if got := a.sendForged(strings.Repeat("x", i+1)); got != http.StatusBadRequest {
-			t.Errorf("a token by an unknown key: %d, want 400", got)
+		if got := a.sendForged(strings.Repeat("x", i+1)); got != http.StatusServiceUnavailable {
+			t.Errorf("a token by an unknown key, keys fetched a moment ago: %d, want 503", got)
 		}
+	}
+	if got := a.sendForged(a.issuer.Key().ID); got != http.StatusBadRequest {
+		t.Errorf("a bad signature under a known key id: %d, want 400", got)
 	}
 	if count() != 2 {
 		t.Errorf("%d fetches within the minute, want 2", count())
 	}
 	a.signIn()
 	a.clock.advance(keyInterval + time.Second)
+	if got := a.sendForged("unknown"); got != http.StatusBadRequest {
+		t.Errorf("a token by an unknown key, keys fetched for it: %d, want 400", got)
+	}
 	for range 5 {
 		a.sendForged("unknown")
 	}
@@ -265,7 +286,8 @@ func TestKeyRotationAtTheIssuer(t *testing.T) {
 	}
 }
 
-// Without a state of ours nobody makes us ask the issuer anything.
+// Without a state of ours nobody makes us ask the issuer anything, logout
+// tokens aside: see [TestForgedLogoutTokensCostSignInsNothing].
 func TestAnonymousRequestsDoNotReachTheIssuer(t *testing.T) {
 	a := newApp(t)
 	b := a.browser()
@@ -288,6 +310,53 @@ func TestAnonymousRequestsDoNotReachTheIssuer(t *testing.T) {
 	}
 	if n := a.issuer.Count(signintest.EndpointAny); n != before {
 		t.Errorf("%d requests to the issuer", n-before)
+	}
+}
+
+// Anybody may post logout tokens. What they cost in fetches of keys is bounded,
+// and the sign-ins' fetch after a rotation is not used up.
+func TestForgedLogoutTokensCostSignInsNothing(t *testing.T) {
+	a := newApp(t)
+	a.mux.HandleFunc("/refresh", func(w http.ResponseWriter, r *http.Request) {
+		_, err := TokenRequest{Refresh: true}.Source(r.Context()).Token()
+		fmt.Fprint(w, err)
+	})
+	b := a.signIn()
+	forge := func() int {
+		key := a.issuer.ForeignKey("RS256")
+		return a.logoutPost(t, a.issuer.Sign(a.issuer.LogoutToken("alice", "x"), signintest.SignOptions{Key: &key, KeyID: "unknown"})).StatusCode
+	}
+	before := a.issuer.Count(signintest.EndpointKeys)
+	for range 10 {
+		if got := forge(); got != http.StatusBadRequest && got != http.StatusServiceUnavailable {
+			t.Errorf("a forged logout token: %d", got)
+		}
+	}
+	if n := a.issuer.Count(signintest.EndpointKeys) - before; n > 2 {
+		t.Errorf("%d fetches of keys for 10 forged logout tokens, want 2: the first load and one more", n)
+	}
+	a.issuer.RotateKey()
+	a.issuer.RetireKeys()
+	if got := a.subject(a.browser()); got != "alice" {
+		t.Errorf("signed in after a rotation as %q, want alice; %s", got, lastCause(a))
+	}
+	forge()
+	// A second rotation within the minute: keys may not be fetched again, and
+	// the refreshed ID token is not to blame.
+	a.issuer.RotateKey()
+	a.issuer.RetireKeys()
+	if p := b.Fetch(b.Open(a.url+"/"), "/refresh"); p.Body != "<nil>" {
+		t.Errorf("refresh: %s", p.Body)
+	}
+	if !a.signedIn(b) {
+		t.Errorf("a rotation ended a session at its refresh\n%s", a.log)
+	}
+	if p := a.browser().Open(a.url + "/me"); p.Status != http.StatusServiceUnavailable {
+		t.Errorf("a sign-in while keys may not be fetched: %d, want 503", p.Status)
+	}
+	a.clock.advance(keyInterval)
+	if got := a.subject(a.browser()); got != "alice" {
+		t.Errorf("signed in a minute later as %q, want alice; %s", got, lastCause(a))
 	}
 }
 

@@ -173,6 +173,20 @@ func (l *lab) signIn(user string, scopes ...string) string {
 func (l *lab) challenge(user, cookies string, need *InteractionRequiredError) string {
 	l.t.Helper()
 	r := l.replicas[0]
+	back, cookies := l.toCallback(user, cookies, need)
+	done := r.serve(httptest.NewRequest("GET", back, nil), cookies, nil)
+	if done.StatusCode != http.StatusSeeOther {
+		body, _ := io.ReadAll(done.Body)
+		l.t.Fatalf("callback: %d %s\n%s", done.StatusCode, body, r.log)
+	}
+	return merge(cookies, done)
+}
+
+// toCallback sends a browser to the issuer and returns the callback that it is
+// about to open, with its cookies.
+func (l *lab) toCallback(user, cookies string, need *InteractionRequiredError) (back, after string) {
+	l.t.Helper()
+	r := l.replicas[0]
 	need.LoginHint = user
 	out := r.in(cookies, func(w http.ResponseWriter, req *http.Request) { r.Challenge(w, req, need) })
 	cookies = merge(cookies, out)
@@ -184,16 +198,11 @@ func (l *lab) challenge(user, cookies string, need *InteractionRequiredError) st
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	back, err := url.Parse(answer.Header.Get("Location"))
-	if err != nil || !back.Query().Has("code") {
-		l.t.Fatalf("the issuer answered with %d, Location %q", answer.StatusCode, back)
+	u, err := url.Parse(answer.Header.Get("Location"))
+	if err != nil || !u.Query().Has("code") {
+		l.t.Fatalf("the issuer answered with %d, Location %q", answer.StatusCode, u)
 	}
-	done := r.serve(httptest.NewRequest("GET", back.String(), nil), cookies, nil)
-	if done.StatusCode != http.StatusSeeOther {
-		body, _ := io.ReadAll(done.Body)
-		l.t.Fatalf("callback: %d %s\n%s", done.StatusCode, body, r.log)
-	}
-	return merge(cookies, done)
+	return u.String(), cookies
 }
 
 // merge is a Cookie header after the Set-Cookie lines of an answer.

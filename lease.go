@@ -109,6 +109,16 @@ func acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 	}
 }
 
+// exclude is acquire for a lease in whose place nobody leaves an outcome. What
+// stands there all the same was not written by us.
+func exclude(ctx context.Context, store Store, key string, ttl time.Duration) (*lease, error) {
+	l, outcome, err := acquire(ctx, store, key, ttl)
+	if outcome != nil {
+		return nil, &storeError{errors.New("what stands in place of a lease is none")}
+	}
+	return l, err
+}
+
 // try is one attempt to take the lease, from a store that has been failing
 // since a time, if it has.
 func (l *lease) try(ctx context.Context, old []byte, failing time.Time) (found []byte, swapped bool, err error) {

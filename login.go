@@ -101,7 +101,7 @@ func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	return encode(a.keys.seal("ask", nil, nil, plain))
+	return encode(a.keys.seal("ask", nil, a.party(), plain))
 }
 
 func (a *Auth) openAsk(raw string) (*ask, error) {
@@ -109,7 +109,7 @@ func (a *Auth) openAsk(raw string) (*ask, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := a.keys.open("ask", nil, nil, sealed)
+	plain, err := a.keys.open("ask", nil, a.party(), sealed)
 	if err != nil {
 		return nil, err
 	}

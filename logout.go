@@ -2,7 +2,6 @@ package signin
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +24,7 @@ const (
 // of the user's ID tokens. The issuer is not told: its own session goes on.
 // After an error some sessions may be left; call it again.
 func (a *Auth) SignOutUser(ctx context.Context, issuer, subject string) error {
-	n, err := a.endIndexed(ctx, indexUser, issuer+"\x00"+subject)
+	n, err := a.endIndexed(ctx, indexUser, userValue(issuer, subject), every)
 	if n > 0 {
 		a.event(ctx, Event{Name: eventSignedOut, User: &User{Issuer: issuer, Subject: subject}})
 	}
@@ -84,21 +83,29 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// Whoever keeps a token must not be able to end later sessions with it.
-	once := storeKey("j", []byte(token.Issuer+"\x00"+token.ID))
-	_, first, err := swap(ctx, a.store, once, nil, []byte{claimDone}, 2*(logoutAge+a.cfg.ClockSkew))
+	// Whoever keeps a token must not be able to end later sessions with it. It
+	// is marked as used when all is done: until then the issuer may try again.
+	once := storeKey("j", append(a.party(), "\x00"+token.Issuer+"\x00"+token.ID...))
+	used, err := readFresh(ctx, a.store, once)
 	if err != nil {
 		return err
 	}
-	if !first {
+	if used != nil {
 		return errors.New("logout token: jti was used before")
 	}
-	kind, value := indexUser, token.Issuer+"\x00"+token.Subject
 	if token.SessionID != "" {
-		kind, value = indexSID, token.SessionID
+		_, err = a.endIndexed(ctx, indexSID, token.SessionID, every)
 	}
-	if _, err := a.endIndexed(ctx, kind, value); err != nil {
-		a.drop(ctx, once) // nothing is done until all is done
+	if err == nil && token.Subject != "" {
+		// Beside a sid the user is meant only where their ID tokens had none.
+		_, err = a.endIndexed(ctx, indexUser, userValue(token.Issuer, token.Subject), func(e indexed) bool {
+			return token.SessionID == "" || !e.SID
+		})
+	}
+	if err == nil {
+		_, _, err = swap(ctx, a.store, once, nil, []byte{claimDone}, 2*(logoutAge+a.cfg.ClockSkew))
+	}
+	if err != nil {
 		return err
 	}
 	a.event(ctx, Event{Name: eventSignedOut, User: &User{Issuer: token.Issuer, Subject: token.Subject}})
@@ -110,24 +117,29 @@ type logoutClaims struct {
 	idClaims
 	ID     string                     `json:"jti"`
 	Events map[string]json.RawMessage `json:"events"`
-	Nonce  *json.RawMessage           `json:"nonce"`
+	Nonce  json.RawMessage            `json:"nonce"`
 }
 
 // verifyLogoutToken applies the rules of Back-Channel Logout, 2.6. Hydra
 // sends neither exp nor sub; a fresh iat and the jti stand in for exp.
 func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string) (*logoutClaims, error) {
-	verified, err := meta.keys.verify(ctx, a.cfg.ClientID, raw)
-	if err != nil {
+	if err := checkCompact(raw); err != nil {
+		return nil, fmt.Errorf("logout token: %w", err)
+	}
+	if _, err := meta.logoutKeys.verify(ctx, a.cfg.ClientID, raw); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
 	t := &logoutClaims{}
-	if err := verified.Claims(t); err != nil {
+	if err := decodeExact(claimsOf(raw), t); err != nil {
 		return nil, fmt.Errorf("logout token: claims: %w", err)
 	}
 	if err := meta.rule.check(t.Issuer, t.Tenant); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
-	if err := t.check(headerType(raw), a.now(), a.cfg.ClockSkew); err != nil {
+	if err := t.checkAudience(a.cfg.ClientID); err != nil {
+		return nil, fmt.Errorf("logout token: %w", err)
+	}
+	if err := t.check(headerString(raw, "typ"), a.now(), a.cfg.ClockSkew); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
 	return t, nil
@@ -161,22 +173,6 @@ func (t *logoutClaims) check(typ string, now time.Time, skew time.Duration) erro
 	return nil
 }
 
-// headerType returns the typ of a token that has been verified.
-func headerType(raw string) string {
-	head, _, _ := strings.Cut(raw, ".")
-	b, err := base64.RawURLEncoding.DecodeString(head)
-	if err != nil {
-		return "unreadable"
-	}
-	var header struct {
-		Type string `json:"typ"`
-	}
-	if json.Unmarshal(b, &header) != nil {
-		return "unreadable"
-	}
-	return header.Type
-}
-
 // frontChannelLogout is loaded by the issuer's logout page in a frame (OpenID
 // Connect Front-Channel Logout 1.0). The session cookie does not arrive there,
 // so iss and sid say which session ends. A sid is known to the issuer, the
@@ -206,7 +202,7 @@ func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
 	}
 	n := 0
 	if err == nil {
-		n, err = a.endIndexed(context.WithoutCancel(r.Context()), indexSID, sid)
+		n, err = a.endIndexed(context.WithoutCancel(r.Context()), indexSID, sid, every)
 	}
 	if err != nil {
 		a.event(r.Context(), Event{Name: eventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})

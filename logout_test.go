@@ -268,35 +268,41 @@ func TestIndex(t *testing.T) {
 	ctx := t.Context()
 	user := idClaims{Issuer: "i", Subject: "s"}
 	later := time.Now().Add(time.Hour).Unix()
+	enter := func(key string) {
+		if err := a.index(ctx, key, user, later, time.Now()); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := swap(ctx, a.store, key, nil, []byte("record"), time.Hour); err != nil {
+			t.Error(err)
+		}
+	}
 	var wg sync.WaitGroup
 	for i := range maxIndexed {
-		wg.Go(func() {
-			if err := a.index(ctx, storeKey("s", []byte{byte(i)}), user, later); err != nil {
-				t.Error(err)
-			}
-		})
+		wg.Go(func() { enter(storeKey("s", []byte{byte(i)})) })
 	}
 	wg.Wait()
+	place := a.indexPlaces(indexUser, userValue("i", "s"))[0]
 	count := func() int {
-		place := a.keys.indexNames(indexUser, "i\x00s")[0]
-		sealed, err := readFresh(ctx, a.store, place)
+		sealed, err := readFresh(ctx, a.store, place.name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(a.openIndex(place, sealed))
+		return len(place.open(sealed).Sessions)
 	}
 	if n := count(); n != maxIndexed {
 		t.Errorf("%d entries, want %d", n, maxIndexed)
 	}
-	place := a.keys.indexNames(indexUser, "i\x00s")[0]
-	sealed, _ := readFresh(ctx, a.store, place)
-	oldest := a.openIndex(place, sealed)[0].Key
-	if _, _, err := swap(ctx, a.store, oldest, nil, []byte("record"), time.Hour); err != nil {
+	sealed, _ := readFresh(ctx, a.store, place.name)
+	oldest, third := place.open(sealed).Sessions[0].Key, place.open(sealed).Sessions[2].Key
+	// What has ended by itself makes room first.
+	if err := a.drop(ctx, third); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.index(ctx, storeKey("s", []byte("one more")), user, later); err != nil {
-		t.Fatal(err)
+	enter(storeKey("s", []byte("one more")))
+	if left, _ := readFresh(ctx, a.store, oldest); left == nil || count() != maxIndexed {
+		t.Errorf("%d entries, want %d; the oldest lives: %t", count(), maxIndexed, left != nil)
 	}
+	enter(storeKey("s", []byte("and another")))
 	if n := count(); n != maxIndexed {
 		t.Errorf("%d entries, want %d", n, maxIndexed)
 	}
@@ -304,7 +310,7 @@ func TestIndex(t *testing.T) {
 		t.Error("the session that fell out of the list lives on")
 	}
 	a.clock.advance(2 * time.Hour)
-	if err := a.editIndex(ctx, place, func(e []indexed) []indexed { return e }); err != nil {
+	if err := a.editIndex(ctx, place, func(*indexList) {}); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(); n != 0 {

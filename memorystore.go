@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,9 @@ const (
 	memoryShards = 64
 
 	defaultMemoryBytes = 1 << 30
+
+	// sessionKeys begin the keys of session records (storeKey).
+	sessionKeys = "s."
 
 	// entryOverhead is what an entry costs beside its key and value: the entry
 	// itself, its slot in a map that is two thirds full, the key's header.
@@ -31,27 +35,28 @@ const (
 	// every Get would move a cache line between cores on every request.
 	touchEvery = time.Second
 
-	// inUse is how long an entry is safe from eviction after its last use. A
-	// lease is renewed twice a second and a claim is asked for by every copy of
-	// its callback: evicting either would let a code or a refresh token be sent
-	// twice. An idle session has been idle for longer.
+	// inUse is how long a session is safe from eviction after its last use. In
+	// a store that is too small for its users, those who come are refused
+	// before those who are there are thrown out, only to come again.
 	inUse = time.Minute
 )
 
 var (
 	errNoTTL = errors.New("signin: memory store: ttl of a value must be positive")
-	errFull  = errors.New("signin: memory store: full, and everything in it was used within the last minute")
+	errFull  = errors.New("signin: memory store: full, and no session in it has been idle for a minute")
 )
 
 // MemoryStore is a [Store] in this process: a restart signs everyone out, and
 // replicas do not share sessions. It is what a nil Config.Store means.
 //
 // It is bounded. What has expired goes first, removed by later writes; no
-// goroutine is left behind. When it is full the least recently used make
-// room, because they belong to those who are least likely to come back, and
-// coming back costs them one round trip to the issuer. What was used within
-// the last minute stays, since it may be a claim or a lease; if there is
-// nothing else, Swap of a new key fails, and with it the sign-in that needs it.
+// goroutine is left behind. When it is full the least recently used sessions
+// make room, because they belong to those who are least likely to come back,
+// and coming back costs them one round trip to the issuer. Nothing else gives
+// way: without its claim or lease a code or a refresh token could be sent
+// twice, without its index a session could not be signed out. If every session
+// was used within the last minute, Swap of a new key fails, and with it the
+// sign-in that needs it.
 //
 // Methods are safe for concurrent use. Make one with [NewMemoryStore].
 type MemoryStore struct {
@@ -141,8 +146,8 @@ func (m *MemoryStore) Swap(_ context.Context, key string, old, new []byte, ttl t
 	}
 	// Room is made before the shard is locked, so that no two shards are ever
 	// locked at once, and only for what the key takes more than now: a lease can
-	// be renewed in a full store.
-	if need := entrySize(key, new) - m.held(key); need > 0 {
+	// be renewed in a full store, and a Swap that only reads evicts nobody.
+	if need := m.lacks(key, old, new); need > 0 {
 		if err := m.reserve(need); err != nil {
 			return nil, false, err
 		}
@@ -204,15 +209,22 @@ func (m *MemoryStore) Delete(_ context.Context, key string) error {
 	return nil
 }
 
-// held is what the entry under key takes now.
-func (m *MemoryStore) held(key string) int64 {
+// lacks is how many bytes new would take more than what is under key now, or
+// nothing if that is not old: then new is not written. Should it become old
+// before swap looks again, new is written without a reservation, and the next
+// write makes up for it.
+func (m *MemoryStore) lacks(key string, old, new []byte) int64 {
 	s := m.shard(key)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if e := s.entries[key]; e != nil {
-		return entrySize(key, e.value)
+	e := s.entries[key]
+	switch absent := e == nil || m.elapsed() >= e.expires; {
+	case absent && old == nil:
+		return entrySize(key, new)
+	case absent, old == nil, !bytes.Equal(e.value, old):
+		return 0
 	}
-	return 0
+	return entrySize(key, new) - entrySize(key, e.value)
 }
 
 // reserve counts n bytes as held, evicting what it must to have room for them.
@@ -243,8 +255,9 @@ func (m *MemoryStore) reserve(n int64) error {
 }
 
 // evict removes what has expired and then, if that frees less than want bytes,
-// the least recently used, together an eighth of the shard at least, so that
-// the next writes find room without looking again. It returns what it freed.
+// the least recently used sessions, together an eighth of the shard at least,
+// so that the next writes find room without looking again. It returns what it
+// freed.
 func (s *memoryShard) evict(now time.Duration, want int64) (freed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -259,7 +272,7 @@ func (s *memoryShard) evict(now time.Duration, want int64) (freed int64) {
 	var idle []candidate
 	for key, e := range s.entries {
 		held += entrySize(key, e.value)
-		if used := e.used.Load(); used+int64(inUse) <= int64(now) {
+		if used := e.used.Load(); strings.HasPrefix(key, sessionKeys) && used+int64(inUse) <= int64(now) {
 			idle = append(idle, candidate{key, used})
 		}
 	}

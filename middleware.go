@@ -48,8 +48,10 @@
 package signin
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -104,11 +106,13 @@ func New(c Config) (*Auth, error) {
 		loginPath:    sibling(c.CallbackPath, "login"),
 		secureCookie: "__Host-" + c.CookieName,
 	}
+	prefix := "" // decoded, as in a request's URL.Path
 	if u, err := url.Parse(c.BaseURL); err == nil {
 		a.base = site{scheme: u.Scheme, host: u.Host, base: u.EscapedPath()}
+		prefix = u.Path
 	}
 	if a.sessions == nil {
-		a.sessions = newCookieStore(a.keys, c.SessionLifetime)
+		a.sessions = newCookieStore(a.keys, a.party(), c.SessionLifetime)
 	}
 	a.paths = make(map[string]http.HandlerFunc)
 	for name, h := range map[string]http.HandlerFunc{
@@ -119,10 +123,18 @@ func New(c Config) (*Auth, error) {
 		sibling(c.CallbackPath, "frontchannel-logout"): a.frontChannelLogout,
 	} {
 		a.paths[name] = h
-		a.paths[a.base.base+name] = h // where nobody strips the prefix
+		a.paths[prefix+name] = h // where nobody strips the prefix
 	}
 	a.issuer = newIssuer(c, func() time.Time { return a.now() })
+	a.redemptions.panicked, a.refreshes.panicked, a.chores.panicked = a.panicked, a.panicked, a.panicked
 	return a, nil
+}
+
+// panicked logs a panic of what the application gave us, with its place: the
+// error that a caller gets has no more than its value.
+func (a *Auth) panicked(ctx context.Context, value any, stack []byte) {
+	a.log.LogAttrs(ctx, slog.LevelError, "signin: panic",
+		slog.String("value", printable(fmt.Sprint(value), 300)), slog.String("stack", string(stack)))
 }
 
 // sibling is a path of ours beside the callback's.
@@ -135,7 +147,13 @@ func sibling(callback, name string) string { return path.Join(path.Dir(callback)
 // is the one that came in.
 func (a *Auth) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.WithContext(&visit{Context: r.Context(), auth: a, r: r})
+		if madeUp(r.Context()) == nil { // NewContext's stays
+			r = r.WithContext(&visit{Context: r.Context(), auth: a, r: r})
+		}
+		if r.URL.RawQuery != "" && a.backFromIssuer(r) {
+			redirectWithin(w, newReturnPath(a.site(r).path(a.cfg.SignedOutPath)))
+			return
+		}
 		if ours, ok := a.paths[r.URL.Path]; ok {
 			ours(w, r)
 			return
@@ -174,25 +192,33 @@ type Requirement struct {
 // mend, by consent or a fresh sign-in, is challenged; what they cannot is 403.
 func (a *Auth) Require(need Requirement, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v := a.visitOf(r.Context())
+		v := cmp.Or(madeUp(r.Context()), a.visitOf(r.Context()))
 		if v == nil {
 			a.fail(w, r, newPage(pageInternal, "/"), "", errMisplaced)
 			return
 		}
-		s, err := v.session(r.Context())
-		now := a.now()
+		var s *session // none, if NewContext has made the user up
+		var err error
+		user, now := v.user, a.now()
+		if v.source == nil {
+			if s, err = v.session(r.Context()); s != nil {
+				user = s.user
+			}
+		}
 		if err == nil {
-			err = a.meets(r.Context(), v, s, need, now)
+			err = a.meets(r.Context(), v, s, user, need, now)
 		}
 		switch _, forbidden := errors.AsType[*forbiddenError](err); {
 		case err == nil:
-			a.settleLoop(w, r, s, now)
+			if s != nil {
+				a.settleLoop(w, r, s, now)
+			}
 			if visitFrom(r.Context()) != v { // another Auth is nearer
 				r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 			}
 			next.ServeHTTP(w, r)
 		case forbidden:
-			a.fail(w, r, newForbiddenPage(s.user.Name(), a.switchAccount(r, a.returnTo(r))), "", err)
+			a.fail(w, r, newForbiddenPage(user.Name(), a.switchAccount(r, a.returnTo(r))), "", err)
 		case a.Challenge(w, r, err):
 		default:
 			a.fail(w, r, a.unavailable(a.returnTo(r), err), "", err)
@@ -208,25 +234,29 @@ type forbiddenError struct{ cause error }
 func (e *forbiddenError) Error() string { return "signin: access denied: " + e.cause.Error() }
 func (e *forbiddenError) Unwrap() error { return e.cause }
 
-// meets reports what a session lacks: an *InteractionRequiredError for what
+// meets reports what a user's session lacks: an *InteractionRequiredError for what
 // the user can mend, a *forbiddenError for what they cannot.
-func (a *Auth) meets(ctx context.Context, v *visit, s *session, need Requirement, now time.Time) error {
-	if s == nil {
+func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need Requirement, now time.Time) error {
+	if user == nil {
 		return &InteractionRequiredError{Reason: ReasonSignIn, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
 	}
 	if need.Allow != nil {
-		if err := need.Allow(s.user); err != nil {
+		if err := need.Allow(user); err != nil {
 			return &forbiddenError{err}
 		}
 	}
-	if !a.strongEnough(s.user, need) {
+	if !a.strongEnough(user, need) {
 		return &InteractionRequiredError{Reason: ReasonClaims, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
 	}
-	if s.record.dead(now) {
+	if s != nil && s.record.dead(now) {
 		return &InteractionRequiredError{Reason: ReasonRefused, Scopes: need.Scopes, Resource: need.Resource}
 	}
 	if len(need.Scopes) == 0 && need.Resource == "" {
 		return nil
+	}
+	if v.source != nil {
+		_, err := v.source.Token()
+		return err
 	}
 	_, err := a.acquire(ctx, v, TokenRequest{Scopes: need.Scopes, Resource: need.Resource})
 	return err

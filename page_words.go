@@ -104,7 +104,7 @@ var pageWords = map[string]struct {
 	},
 	pageIssuerError: {
 		http.StatusBadRequest, "The sign-in service reported an error",
-		"You were sent back without being signed in.",
+		"The sign-in service could not do what this site asked.",
 		adviceTellUs, tryAgain,
 	},
 	pageTokenRejected: {
@@ -139,8 +139,8 @@ var pageWords = map[string]struct {
 	},
 	pageStoreDown: {
 		http.StatusServiceUnavailable, "This page is not available right now",
-		"This site cannot look up your session at the moment. You have not been signed out.",
-		"Wait a moment, then try again. There is no need to sign in anew.", tryAgain,
+		"This site cannot look up your session at the moment. If you were signed in, you still are.",
+		"Wait a moment, then try again.", tryAgain,
 	},
 	pageInternal: {
 		http.StatusInternalServerError, "Something went wrong",

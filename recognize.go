@@ -10,11 +10,11 @@ import "net/http"
 // sets the browser cookie, so that a client that keeps no cookies, a crawler
 // say, is never sent anywhere. Whoever is not recognised, or has signed out,
 // sees the page as it is; so does everybody while the issuer or the store
-// fails.
+// fails. The first answer sets a cookie: next must not let caches share it.
 func (a *Auth) Recognize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := a.visitOf(r.Context())
-		if v == nil || a.kindOf(r) != kindNavigation || r.Method != http.MethodGet {
+		if v == nil || a.kind(r) != kindNavigation || r.Method != http.MethodGet {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -2,6 +2,7 @@ package signin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,7 +44,7 @@ func (s *session) name() (secret []byte, key string) {
 }
 
 func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, error) {
-	packed, err := a.keys.open("record", secret, []byte(key), sealed)
+	packed, err := a.keys.open("record", secret, a.recordData(key), sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +85,12 @@ func (a *Auth) sealRecord(secret []byte, key string, r *record) []byte {
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	return a.keys.seal("record", secret, []byte(key), pack(plain))
+	return a.keys.seal("record", secret, a.recordData(key), pack(plain))
 }
+
+// recordData binds a record to its place, and to our client at our issuer: an
+// application for other people may have the same keys and store.
+func (a *Auth) recordData(key string) []byte { return append(append(a.party(), 0), key...) }
 
 // alive reports whether a record has neither expired nor been idle too long.
 func (a *Auth) alive(r *record) bool { return a.remaining(r, a.now()) > 0 }
@@ -146,27 +151,38 @@ func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*s
 	}
 }
 
-// create writes a new record, trying again while the store fails.
-func (a *Auth) create(ctx context.Context, secret []byte, r *record) (*session, error) {
+// create writes the record of a sign-in that began at since, trying again
+// while the store fails. It reports errStale if a sign-out was faster.
+func (a *Auth) create(ctx context.Context, secret []byte, r *record, since time.Time) (*session, error) {
 	key := storeKey("s", secret)
 	sealed := a.sealRecord(secret, key, r)
 	var claims idClaims
 	if err := decodeClaims(r.IDToken, &claims); err != nil {
 		return nil, err
 	}
+	// Each step until it succeeds, and never an earlier one again: an entry
+	// made anew would hide a sign-out that has removed it.
+	if err := insist(ctx, func() error { return a.index(ctx, key, claims, r.Expires, since) }); err != nil {
+		return nil, err
+	}
 	err := insist(ctx, func() error {
-		if err := a.index(ctx, key, claims, r.Expires); err != nil {
-			return err
-		}
 		found, swapped, err := swap(ctx, a.store, key, nil, sealed, a.remaining(r, a.now()))
-		switch {
-		case err != nil:
-			return err
-		case !swapped && !bytes.Equal(found, sealed):
-			return errors.New("the store holds another record under a new key")
+		if err == nil && !swapped && !bytes.Equal(found, sealed) {
+			err = errors.New("the store holds another record under a new key")
 		}
-		return nil
+		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	var there bool
+	err = insist(ctx, func() (err error) {
+		there, err = a.stillIndexed(ctx, key, claims)
+		return err
+	})
+	if err == nil && !there {
+		err = cmp.Or(insist(ctx, func() error { return a.drop(ctx, key) }), errStale)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 )
@@ -43,20 +42,21 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 	if outcome != nil {
 		return a.settled(ctx, key, outcome, b)
 	}
+	// Deferred, for a panic must not leave a claim that is kept for ever.
+	left := []byte{claimFailed}
+	defer func() { a.endClaim(ctx, claim, left) }()
 	if claim.orphaned {
-		a.endClaim(ctx, claim, []byte{claimFailed})
 		return nil, errStale
 	}
 	done, err := a.redeem(ctx, meta, tx, b, code, front)
 	if err != nil {
-		a.endClaim(ctx, claim, []byte{claimFailed})
 		return nil, err
 	}
 	plain := append([]byte{0}, done.secret...)
 	if done.refused {
 		plain[0] = 1
 	}
-	a.endClaim(ctx, claim, append([]byte{claimDone}, a.keys.seal("claim", b.secret, []byte(key), plain)...))
+	left = append([]byte{claimDone}, a.keys.seal("claim", b.secret, []byte(key), plain)...)
 	return done, nil
 }
 
@@ -129,15 +129,21 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 	token.Default = tx.Resource == "" && (!tx.Interactive || token.covers(a.cfg.Scopes))
 	s, err := a.saveSignIn(ctx, tx, b, back, answer, token)
 	if err != nil {
+		a.revokeLater(ctx, meta, answer.RefreshToken) // nobody will use it
 		return nil, err
 	}
 	a.event(ctx, Event{Name: eventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(start)})
-	return &redeemed{secret: s.secret, refused: tx.Interactive && !token.covers(tx.Scopes)}, nil
+	// A token of Entra's is for one API. At a sign-in that need not be the one
+	// the scopes are of, so it says nothing about them.
+	telling := tx.Interactive || meta.rule.segment == ""
+	return &redeemed{secret: s.secret, refused: telling && !token.covers(tx.Scopes)}, nil
 }
 
 // saveSignIn writes a new session, or extends the one the challenge named.
 // It is extended only for what the same user added to it; a sign-in gets a
-// new id, and of another user's session nothing is carried over.
+// new id, and of another user's session nothing is carried over. It reports
+// errStale if the session to extend, or the user, has been signed out since
+// the challenge.
 func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *idToken, answer *tokenAnswer, token held) (*session, error) {
 	home := homeAccount(answer.ClientInfo)
 	var before *session
@@ -150,8 +156,13 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 			return nil, err
 		}
 	}
-	if before != nil && tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
-		err := insist(ctx, func() error { return a.index(ctx, before.key, id.idClaims, before.record.Expires) })
+	if tx.Interactive && before == nil {
+		return nil, errStale
+	}
+	if tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
+		err := insist(ctx, func() error {
+			return a.index(ctx, before.key, id.idClaims, before.record.Expires, tx.began())
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -162,10 +173,10 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 			}
 			r.add(token, answer.RefreshToken)
 		})
-		if !errors.Is(err, errSessionEnded) {
-			return s, err
+		if errors.Is(err, errSessionEnded) {
+			err = errStale
 		}
-		before = nil // signed out meanwhile: what came back is a new sign-in
+		return s, err
 	}
 	now := a.now()
 	r := &record{
@@ -173,7 +184,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 		IDToken: id.raw, HomeAccount: home,
 	}
 	r.add(token, answer.RefreshToken)
-	s, err := a.create(ctx, randomBytes(secretLen), r)
+	s, err := a.create(ctx, randomBytes(secretLen), r, tx.began())
 	if err != nil {
 		return nil, err
 	}
@@ -215,26 +226,4 @@ func homeAccount(clientInfo string) string {
 		return ""
 	}
 	return info.UID + "." + info.UTID
-}
-
-// loginHint is what the issuer recognises the user by.
-func (u *User) loginHint() string {
-	var claims struct {
-		Hint     string `json:"login_hint"` // Entra: opaque, made for this
-		Username string `json:"preferred_username"`
-		Email    string `json:"email"`
-	}
-	u.Claims(&claims)
-	for _, hint := range []string{claims.Hint, claims.Username, claims.Email} {
-		if hint != "" && len(hint) <= 1024 {
-			return hint
-		}
-	}
-	return ""
-}
-
-// isReserved reports whether a scope asks for something else than access to
-// an API, and so has no part in finding a token.
-func isReserved(scope string) bool {
-	return slices.Contains([]string{"openid", "profile", "email", "offline_access"}, scope)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -464,4 +465,44 @@ func until(t *testing.T, done func() bool) {
 			t.Fatal("did not happen within 10 seconds")
 		}
 	}
+}
+
+// What the application gave us may panic while a code is redeemed. Nobody
+// waits for the claim then, on any replica: it is settled as failed.
+func TestRedemptionPanics(t *testing.T) {
+	newLab(t, labOptions{replicas: 2, config: func(c *Config) {
+		c.Observe = func(_ context.Context, e Event) {
+			if e.Name == eventSignedIn {
+				panic("observer")
+			}
+		}
+	}}, func(l *lab) {
+		var mu sync.Mutex
+		var claim string
+		beats := 0
+		l.store.set(func(_ context.Context, op, key string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if op == "swap" && strings.HasPrefix(key, "c.") {
+				claim, beats = key, beats+1
+			}
+			return nil
+		})
+		back, cookies := l.toCallback("alice", "", &InteractionRequiredError{Reason: ReasonSignIn})
+		if got := l.replicas[0].serve(httptest.NewRequest("GET", back, nil), cookies, nil).StatusCode; got < 500 {
+			t.Errorf("callback: %d, want an error", got)
+		}
+		mu.Lock()
+		key, before := claim, beats
+		mu.Unlock()
+		l.pass(time.Minute)
+		mu.Lock()
+		if beats != before {
+			t.Errorf("the claim is kept: %d beats in a minute", beats-before)
+		}
+		mu.Unlock()
+		if value, err := readFresh(l.t.Context(), l.store, key); err != nil || !bytes.Equal(value, []byte{claimFailed}) {
+			t.Errorf("left %q, %v; want %q", value, err, claimFailed)
+		}
+	})
 }

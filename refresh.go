@@ -69,7 +69,7 @@ func (a *Auth) refreshLeased(ctx context.Context, s *session, req *TokenRequest)
 		}
 	}
 	a.issuer.metadata(ctx) // which may take its time, rather now than under the lease
-	l, _, err := acquire(ctx, a.store, storeKey("l", s.secret), leaseTTL)
+	l, err := exclude(ctx, a.store, storeKey("l", s.secret), leaseTTL)
 	if err != nil {
 		return nil, err
 	}
@@ -190,10 +190,10 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 		a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
 		return nil, signIn
 	default:
-		*kept = true
 		s = a.saveLater(ctx, l, s, change, func(ctx context.Context) {
 			a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
 		})
+		*kept = true // only now: had saveLater panicked, nobody would end the lease
 	}
 	switch {
 	case token.meets(req):
@@ -238,6 +238,7 @@ func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(
 	// Under a name of its own: were another save of this session under way,
 	// this one must not be taken for it.
 	a.background(ctx, "save."+l.key+encode(randomBytes(8)), saveLimit, func(ctx context.Context) {
+		defer l.end(ctx, nil)
 		_, err := a.update(ctx, s, change)
 		switch {
 		case errors.Is(err, errSessionEnded):
@@ -245,7 +246,6 @@ func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(
 		case err != nil:
 			a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
 		}
-		l.end(ctx, nil)
 	})
 	return &next
 }
@@ -362,7 +362,10 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 	if reason == ReasonRefused {
 		now, readErr := a.freshSession(ctx, s.secret)
 		switch {
-		case readErr != nil:
+		case readErr != nil: // whether it was replaced is not known
+			err = &temporaryError{fmt.Errorf("refresh token refused, session not read again: %w", readErr)}
+			a.event(ctx, Event{Name: eventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
+			return err
 		case now == nil: // a sign-out gave the refresh token back
 			return &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource, Cause: err}
 		case now.record.Refresh != s.record.Refresh:

@@ -419,3 +419,63 @@ func TestRefreshedIDTokenOfEarlierSignIn(t *testing.T) {
 		l.refreshes(1)
 	})
 }
+
+// What stands in place of the lease was not written by us. Nothing is sent
+// without it, and nobody is signed out.
+func TestRefreshLeasePoisoned(t *testing.T) {
+	newLab(t, labOptions{}, func(l *lab) {
+		r := l.replicas[0]
+		cookies := l.signIn("alice")
+		var key string
+		r.in(cookies, func(_ http.ResponseWriter, hr *http.Request) {
+			s, err := r.visitOf(hr.Context()).session(hr.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			key = storeKey("l", s.secret)
+		})
+		if _, swapped, err := swap(l.t.Context(), l.store, key, nil, []byte("X"), time.Minute); err != nil || !swapped {
+			t.Fatal(swapped, err)
+		}
+		_, err := r.token(cookies, TokenRequest{Refresh: true})
+		if _, store := errors.AsType[*storeError](err); !store {
+			t.Errorf("%v, want the store's error", err)
+		}
+		l.refreshes(0)
+		l.pass(time.Minute)
+		l.mustToken(0, cookies, TokenRequest{Refresh: true})
+		l.refreshes(1)
+	})
+}
+
+// A refresh token is refused, and whether a sibling has replaced it cannot be
+// read: that passes, and nothing is remembered against the user.
+func TestRefreshRefusedWhileStoreFails(t *testing.T) {
+	newLab(t, labOptions{}, func(l *lab) {
+		r := l.replicas[0]
+		cookies := l.signIn("alice")
+		r.wire.before(func(req *http.Request) error {
+			if strings.HasSuffix(req.URL.Path, "/token") {
+				l.store.set(func(_ context.Context, _, key string) error {
+					if strings.HasPrefix(key, "s.") {
+						return errTrouble
+					}
+					return nil
+				})
+			}
+			return nil
+		})
+		l.issuer.FailNext(signintest.EndpointToken, signintest.JSONFault(400, map[string]any{"error": "invalid_grant"}))
+		_, err := r.token(cookies, TokenRequest{Refresh: true, Scopes: []string{"none.held"}})
+		if err == nil || isReason(err, ReasonRefused) || !errors.Is(err, errTrouble) {
+			t.Errorf("%v, want what passes", err)
+		}
+		r.wire.before(nil)
+		l.store.set(nil)
+		l.pass(time.Minute)
+		if n := len(l.record(cookies).Refusals); n != 0 {
+			t.Errorf("%d refusals are remembered", n)
+		}
+		l.mustToken(0, cookies, TokenRequest{Refresh: true})
+	})
+}

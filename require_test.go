@@ -244,6 +244,71 @@ func TestNewContext(t *testing.T) {
 	}
 }
 
+// What NewContext makes up counts for the middleware, too, which asks neither
+// the store nor the issuer for it.
+func TestNewContextBelowRequire(t *testing.T) {
+	a := newApp(t)
+	token := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "a"})
+	consent := failing{&InteractionRequiredError{Reason: ReasonConsent}}
+	alice := &User{Subject: "alice", AuthTime: a.clock.now(), ACR: "mfa"}
+	only := func(subject string) func(*User) error {
+		return func(u *User) error {
+			if u.Subject != subject {
+				return errors.New("somebody else")
+			}
+			return nil
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		user   *User
+		source oauth2.TokenSource
+		need   Requirement
+		want   int
+	}{
+		{"user", alice, token, Requirement{}, 200},
+		{"nobody", nil, nil, Requirement{}, 401},
+		{"nobody with a token", nil, token, Requirement{}, 401},
+		{"allowed", alice, token, Requirement{Allow: only("alice")}, 200},
+		{"not allowed", alice, token, Requirement{Allow: only("bob")}, 403},
+		{"recent", alice, nil, Requirement{MaxAge: time.Minute, ACR: []string{"mfa"}}, 200},
+		{"not strong enough", alice, token, Requirement{ACR: []string{"hwk"}}, 401},
+		{"no time of sign-in", &User{Subject: "x"}, token, Requirement{MaxAge: time.Minute}, 401},
+		{"scopes", alice, token, Requirement{Scopes: []string{"Mail.Read"}}, 200},
+		{"resource, and a source without", alice, consent, Requirement{Resource: "https://api.example.test"}, 401},
+		{"scopes, and no source", alice, nil, Requirement{Scopes: []string{"Mail.Read"}}, 401},
+		{"scopes, and a source that fails", alice, failing{&temporaryError{errors.New("gone")}}, Requirement{Scopes: []string{"Mail.Read"}}, 503},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if u, err := LookupUser(r.Context()); u != tc.user || err != nil {
+					t.Errorf("LookupUser = %v, %v", u, err)
+				}
+			})
+			h := a.Recognize(a.Require(tc.need, page))
+			for where, h := range map[string]http.Handler{"Require": h, "Handler": a.Handler(h)} {
+				r := httptest.NewRequest("GET", a.url+"/x", nil) // of a script: not redirected
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r.WithContext(NewContext(r.Context(), tc.user, tc.source)))
+				if w.Code != tc.want {
+					t.Errorf("%s: %d, want %d", where, w.Code, tc.want)
+				}
+				// As well where the request has come through Handler before.
+				w = httptest.NewRecorder()
+				a.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					h.ServeHTTP(w, r.WithContext(NewContext(r.Context(), tc.user, tc.source)))
+				})).ServeHTTP(w, r)
+				if w.Code != tc.want {
+					t.Errorf("%s inside Handler: %d, want %d", where, w.Code, tc.want)
+				}
+			}
+		})
+	}
+	if n := a.issuer.Count(signintest.EndpointAny); n != 0 {
+		t.Errorf("%d requests to the issuer", n)
+	}
+}
+
 // A handler whose token needs a store that fails has nothing to decide.
 func TestChallengeStoreFailing(t *testing.T) {
 	a := newApp(t)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 )
 
@@ -62,8 +61,8 @@ func (a *Auth) unavailable(again returnPath, err error) Page {
 	return newPage(pageInternal, again.String())
 }
 
-// kindOf is kindOf, unless the application decides.
-func (a *Auth) kindOf(r *http.Request) requestKind {
+// kind is kindOf, unless the application decides.
+func (a *Auth) kind(r *http.Request) requestKind {
 	if a.cfg.Navigation == nil {
 		return kindOf(r)
 	}
@@ -77,45 +76,9 @@ func (a *Auth) kindOf(r *http.Request) requestKind {
 	}
 }
 
-// sessionFor is the session of a request, wherever the request is: below
-// Handler, or at a path of ours.
-func (a *Auth) sessionFor(r *http.Request) (*session, error) {
-	if v := a.visitOf(r.Context()); v != nil {
-		return v.session(r.Context())
-	}
-	return a.load(r.Context(), r)
-}
-
 // switchAccount is a link that signs in as somebody else and leads to a page.
 func (a *Auth) switchAccount(r *http.Request, to returnPath) string {
 	need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "select_account"}
 	ask := a.sealNeed(need, to)
 	return a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
-}
-
-// strongEnough reports whether the sign-in was recent and strong enough.
-func (a *Auth) strongEnough(u *User, need Requirement) bool {
-	if need.MaxAge > 0 && (u.AuthTime.IsZero() || a.now().Sub(u.AuthTime) > need.MaxAge+a.cfg.ClockSkew) {
-		return false
-	}
-	return len(need.ACR) == 0 || slices.Contains(need.ACR, u.ACR)
-}
-
-func positive(d time.Duration) *time.Duration {
-	if d <= 0 {
-		return nil
-	}
-	return &d
-}
-
-// settleLoop forgets round trips once somebody is signed in at the end of
-// them. Only a young session can have any, so that older ones pay nothing.
-func (a *Auth) settleLoop(w http.ResponseWriter, r *http.Request, s *session, now time.Time) {
-	if now.Sub(time.Unix(s.record.Created, 0)) > loopWindow {
-		return
-	}
-	if b := a.readBrowser(r); b != nil && b.need == loopSignIn && b.trips > 0 {
-		b.progressed()
-		a.writeBrowser(w, r, b)
-	}
 }

@@ -293,3 +293,25 @@ func TestRotatingHangingSource(t *testing.T) {
 		}
 	})
 }
+
+// One panic of the function does not end the renewal by age.
+func TestRotatingPanics(t *testing.T) {
+	s := newCredentialSource(SecretPost("one"))
+	var panics atomic.Bool
+	c := Rotating(func(ctx context.Context) (Credential, error) {
+		if panics.Swap(false) {
+			panic("vault")
+		}
+		return s.load(ctx)
+	})
+	s.check(t, c, "one", 1)
+	s.set(SecretPost("two"), nil)
+	s.wait(renewEvery)
+	panics.Store(true)
+	s.check(t, c, "one", 1)
+	s.check(t, c, "one", 1) // not again at once
+	s.wait(renewPause)
+	s.check(t, c, "two", 2)
+	s.wait(renewEvery)
+	s.check(t, c, "two", 3)
+}

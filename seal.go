@@ -45,6 +45,12 @@ func newKeyring(keys [][]byte) keyring {
 	return ring
 }
 
+// name is where a value stands in the store under this key, for who knows what
+// it is called. Nobody else can tell whose it is.
+func (k rootKey) name(kind, value string) string {
+	return kind + "." + encode(mac(derive(k.secret, nil, "index "+kind, 32), []byte(value))[:24])
+}
+
 // seal encrypts plain for one purpose. Only who has bind too can open it, and
 // only beside the same aad.
 func (ring keyring) seal(purpose string, bind, aad, plain []byte) []byte {

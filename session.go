@@ -46,12 +46,23 @@ type visit struct {
 	read time.Time
 }
 
-type visitKey struct{}
+type (
+	visitKey struct{}             // of the innermost visit
+	authKey  struct{ auth *Auth } // of the innermost visit of one Auth
+)
 
 // Value implements [context.Context].
 func (v *visit) Value(key any) any {
-	if key == (visitKey{}) {
+	switch key := key.(type) {
+	case visitKey:
 		return v
+	case authKey:
+		if v.source != nil {
+			return nil // NewContext's hides the real ones
+		}
+		if v.auth == key.auth {
+			return v
+		}
 	}
 	return v.Context.Value(key)
 }
@@ -63,10 +74,14 @@ func visitFrom(ctx context.Context) *visit {
 
 // visitOf returns the visit of one Auth, which need not be the innermost.
 func (a *Auth) visitOf(ctx context.Context) *visit {
-	for v := visitFrom(ctx); v != nil; v = visitFrom(v.Context) {
-		if v.auth == a {
-			return v
-		}
+	v, _ := ctx.Value(authKey{a}).(*visit)
+	return v
+}
+
+// madeUp returns the visit of NewContext if that is the innermost.
+func madeUp(ctx context.Context) *visit {
+	if v := visitFrom(ctx); v != nil && v.source != nil {
+		return v
 	}
 	return nil
 }
@@ -283,13 +298,14 @@ func (a *Auth) setOptions(gs *sessions.Session, secure bool) {
 const secretField = "signin"
 
 // newCookieStore is the default: 32 bytes in a cookie, sealed by
-// securecookie under each key.
-func newCookieStore(keys keyring, lifetime time.Duration) *sessions.CookieStore {
+// securecookie under each key. An application for other people may have the
+// same keys, and must not take this one's cookie.
+func newCookieStore(keys keyring, party []byte, lifetime time.Duration) *sessions.CookieStore {
 	store := &sessions.CookieStore{Options: &sessions.Options{
 		Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 	}}
 	for _, k := range keys {
-		codec := securecookie.New(derive(k.secret, nil, "cookie mac", 32), derive(k.secret, nil, "cookie", 32))
+		codec := securecookie.New(derive(k.secret, party, "cookie mac", 32), derive(k.secret, party, "cookie", 32))
 		store.Codecs = append(store.Codecs, codec.SetSerializer(secretOnly{}))
 	}
 	store.MaxAge(int(lifetime.Seconds()))
@@ -340,4 +356,13 @@ func cookieValue(r *http.Request, name string) string {
 		}
 	}
 	return ""
+}
+
+// sessionFor is the session of a request, wherever the request is: below
+// Handler, or at a path of ours.
+func (a *Auth) sessionFor(r *http.Request) (*session, error) {
+	if v := a.visitOf(r.Context()); v != nil {
+		return v.session(r.Context())
+	}
+	return a.load(r.Context(), r)
 }

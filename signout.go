@@ -2,9 +2,10 @@ package signin
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -56,6 +57,21 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
+// backFromIssuer reports whether a request is the browser's return from the
+// issuer's logout page, by the state that we sent there. It has done its
+// work, and a URL with it is none to keep.
+func (a *Auth) backFromIssuer(r *http.Request) bool {
+	raw, ok := strings.CutPrefix(r.URL.RawQuery, "state=")
+	if !ok || len(raw) > 200 || r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, a.cfg.SignedOutPath) {
+		return false
+	}
+	sealed, err := decode(raw)
+	if err == nil {
+		_, err = a.keys.open("signed out", nil, a.party(), sealed)
+	}
+	return err == nil
+}
+
 // signedOut is a page to land on after a sign-out.
 func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
 	writePage(w, r, newPage(pageSignedOut, a.site(r).path(a.loginPath)), a.cfg.Page)
@@ -100,7 +116,7 @@ func (a *Auth) drop(ctx context.Context, key string) error {
 func (a *Auth) endSessionURL(r *http.Request, s *session, home site) string {
 	landing := home.path(a.cfg.SignedOutPath)
 	meta, err := a.issuer.metadata(r.Context())
-	if err != nil || meta.EndSessionEndpoint == "" || s == nil {
+	if err != nil || meta.EndSessionEndpoint == "" {
 		return newReturnPath(landing).String()
 	}
 	u, err := url.Parse(meta.EndSessionEndpoint)
@@ -110,13 +126,18 @@ func (a *Auth) endSessionURL(r *http.Request, s *session, home site) string {
 	q := u.Query()
 	q.Set("client_id", a.cfg.ClientID)
 	q.Set("post_logout_redirect_uri", home.url(a.cfg.SignedOutPath))
-	// An ID token with many groups does not fit into a URL; client_id and the
-	// hint then say who.
-	if len(s.record.IDToken) <= 4096 {
-		q.Set("id_token_hint", s.record.IDToken)
-	}
-	if hint := s.user.loginHint(); hint != "" {
-		q.Set("logout_hint", hint)
+	q.Set("state", encode(a.keys.seal("signed out", nil, a.party(), nil)))
+	// Of a session that has expired here nothing is left to tell; at the issuer
+	// it may go on all the same.
+	if s != nil {
+		// An ID token with many groups does not fit into a URL; client_id and
+		// the hint then say who.
+		if len(s.record.IDToken) <= 4096 {
+			q.Set("id_token_hint", s.record.IDToken)
+		}
+		if hint := s.user.loginHint(); hint != "" {
+			q.Set("logout_hint", hint)
+		}
 	}
 	u.RawQuery = q.Encode()
 	return u.String()
@@ -131,7 +152,7 @@ func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) 
 		form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
 		resp, _, _, err := a.postForm(ctx, meta, meta.RevocationEndpoint, form)
 		if err == nil && resp.StatusCode != http.StatusOK {
-			err = errors.New("revocation endpoint answered with " + resp.Status)
+			err = fmt.Errorf("revocation endpoint answered with status %d", resp.StatusCode)
 		}
 		if err != nil {
 			a.event(ctx, Event{Name: eventRevokeFailed, Err: err})

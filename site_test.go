@@ -252,3 +252,16 @@ func TestPlainHTTPIsRefused(t *testing.T) {
 		t.Errorf("public page: %d", p.Status)
 	}
 }
+
+// BaseURL is as it stands in a URL, and a request's path is decoded.
+func TestCallbackBelowEscapedBase(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.config = func(c *Config) { c.BaseURL = "https://app.example.test/my%20app" }
+	})
+	r := httptest.NewRequest("GET", "https://app.example.test/my%20app/oidc/callback", nil)
+	w := httptest.NewRecorder()
+	a.Handler(http.NotFoundHandler()).ServeHTTP(w, r)
+	if w.Code != http.StatusBadRequest {
+		t.Errorf("%d, want the callback's 400", w.Code)
+	}
+}

@@ -124,13 +124,13 @@ func TestMemoryStoreEvicts(t *testing.T) {
 
 	// 500 sessions expire in an hour, 400 are idle, 50 are in use.
 	for i := range 500 {
-		mustSwap(t, s, "brief."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
+		mustSwap(t, s, "s.brief."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
 	}
 	for i := range 400 {
-		mustSwap(t, s, "idle."+strconv.Itoa(i), nil, make([]byte, valueSize), 24*time.Hour)
+		mustSwap(t, s, "s.idle."+strconv.Itoa(i), nil, make([]byte, valueSize), 24*time.Hour)
 	}
 	for i := range 50 {
-		mustSwap(t, s, "used."+strconv.Itoa(i), nil, make([]byte, valueSize), 24*time.Hour)
+		mustSwap(t, s, "s.used."+strconv.Itoa(i), nil, make([]byte, valueSize), 24*time.Hour)
 	}
 	count := func(kind string, n int) (found int) {
 		for i := range n {
@@ -142,11 +142,11 @@ func TestMemoryStoreEvicts(t *testing.T) {
 	}
 
 	s.Advance(2 * time.Hour)
-	count("used.", 50)
+	count("s.used.", 50)
 	for i := range 400 {
-		mustSwap(t, s, "new."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
+		mustSwap(t, s, "s.new."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
 	}
-	if used, fresh := count("used.", 50), count("new.", 400); used != 50 || fresh != 400 {
+	if used, fresh := count("s.used.", 50), count("s.new.", 400); used != 50 || fresh != 400 {
 		t.Errorf("%d of 50 in use and %d of 400 new are there; want all", used, fresh)
 	}
 	held := s.entries()
@@ -156,9 +156,9 @@ func TestMemoryStoreEvicts(t *testing.T) {
 
 	// Now only the idle can make room.
 	for i := range 400 {
-		mustSwap(t, s, "newer."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
+		mustSwap(t, s, "s.newer."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
 	}
-	if used, fresh, newer := count("used.", 50), count("new.", 400), count("newer.", 400); used != 50 || fresh != 400 || newer != 400 {
+	if used, fresh, newer := count("s.used.", 50), count("s.new.", 400), count("s.newer.", 400); used != 50 || fresh != 400 || newer != 400 {
 		t.Errorf("%d of 50 in use, %d of 400 new, %d of 400 newer are there; want all", used, fresh, newer)
 	}
 	if n := s.size.Load(); n > s.MaxBytes {
@@ -166,25 +166,24 @@ func TestMemoryStoreEvicts(t *testing.T) {
 	}
 	s.checkSize(t)
 
-	// Everything was used just now. A claim that gave way could be claimed a
-	// second time, so a new key is refused, with an error: nobody is told that
-	// they are signed out.
+	// Everything was used just now, so a new key is refused, with an error:
+	// nobody is told that they are signed out.
 	var refused error
 	for i := 0; refused == nil && i < 1000; i++ {
-		_, _, refused = s.Swap(ctx, "late."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
+		_, _, refused = s.Swap(ctx, "s.late."+strconv.Itoa(i), nil, make([]byte, valueSize), time.Hour)
 	}
 	if !errors.Is(refused, errFull) {
 		t.Errorf("a store full of what is in use answers %v; want errFull", refused)
 	}
-	if used, fresh, newer := count("used.", 50), count("new.", 400), count("newer.", 400); used != 50 || fresh != 400 || newer != 400 {
+	if used, fresh, newer := count("s.used.", 50), count("s.new.", 400), count("s.newer.", 400); used != 50 || fresh != 400 || newer != 400 {
 		t.Errorf("%d of 50 in use, %d of 400 new, %d of 400 newer are there; want all", used, fresh, newer)
 	}
 	// What is there can still be renewed,
 	for i := range 50 {
-		mustSwap(t, s, "used."+strconv.Itoa(i), make([]byte, valueSize), make([]byte, valueSize), time.Hour)
+		mustSwap(t, s, "s.used."+strconv.Itoa(i), make([]byte, valueSize), make([]byte, valueSize), time.Hour)
 	}
 	// and let go; and later there is room again.
-	if _, swapped, err := s.Swap(ctx, "used.0", make([]byte, valueSize), nil, 0); !swapped || err != nil {
+	if _, swapped, err := s.Swap(ctx, "s.used.0", make([]byte, valueSize), nil, 0); !swapped || err != nil {
 		t.Errorf("removing from a full store = %t, %v; want true, nil", swapped, err)
 	}
 	s.Advance(2 * inUse)
@@ -200,26 +199,101 @@ func TestMemoryStoreEvictsTheLeastRecentlyUsed(t *testing.T) {
 			mustSwap(t, s, kind+strconv.Itoa(i), nil, make([]byte, 100), 24*time.Hour)
 		}
 	}
-	fill("newer.", n)
-	fill("older.", n)
+	fill("s.newer.", n)
+	fill("s.older.", n)
 	s.Advance(time.Hour)
 	for i := range n {
-		_, _, _ = s.Get(t.Context(), "newer."+strconv.Itoa(i))
+		_, _, _ = s.Get(t.Context(), "s.newer."+strconv.Itoa(i))
 	}
 	s.Advance(time.Hour)
 	s.MaxBytes = s.size.Load()
-	fill("more.", n/5)
+	fill("s.more.", n/5)
 	var older, newer int
 	for i := range n {
-		if _, ok, _ := s.Get(t.Context(), "older."+strconv.Itoa(i)); ok {
+		if _, ok, _ := s.Get(t.Context(), "s.older."+strconv.Itoa(i)); ok {
 			older++
 		}
-		if _, ok, _ := s.Get(t.Context(), "newer."+strconv.Itoa(i)); ok {
+		if _, ok, _ := s.Get(t.Context(), "s.newer."+strconv.Itoa(i)); ok {
 			newer++
 		}
 	}
 	if newer != n || older > n-n/6 || older < n/3 {
 		t.Errorf("%d of %d last used an hour ago and %d of %d last used before are there; want all, and some", newer, n, older, n)
+	}
+}
+
+// What protects sessions does not give way to them: without its index a
+// session could not be signed out, without its claim a code could be sent twice.
+func TestMemoryStoreEvictsNothingButSessions(t *testing.T) {
+	s := newClockedStore()
+	kinds := []string{"u.", "i.", "j.", "c.", "l."}
+	for _, kind := range kinds {
+		for i := range 100 {
+			mustSwap(t, s, kind+strconv.Itoa(i), nil, make([]byte, 100), 24*time.Hour)
+		}
+	}
+	s.MaxBytes = 2 * s.size.Load()
+	s.Advance(time.Hour) // all of it idle for longer than any session
+	for i := range 2000 {
+		s.Advance(time.Second)
+		mustSwap(t, s, "s."+strconv.Itoa(i), nil, make([]byte, 100), 24*time.Hour)
+	}
+	for _, kind := range kinds {
+		for i := range 100 {
+			if _, ok, _ := s.Get(t.Context(), kind+strconv.Itoa(i)); !ok {
+				t.Fatalf("%s%d has made room for sessions", kind, i)
+			}
+		}
+	}
+	s.checkSize(t)
+}
+
+// A user in the middle of her work can be signed out, also after the store
+// was full.
+func TestSignOutUserAfterEviction(t *testing.T) {
+	s := newClockedStore()
+	s.MaxBytes = 400 << 10
+	a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.Store = s.MemoryStore } })
+	b := a.signIn()
+	for i := range 400 {
+		s.Advance(2 * time.Second)
+		if i%10 == 0 && !a.signedIn(b) {
+			t.Fatalf("a session in use is gone after %d others", i)
+		}
+		_, _, _ = s.Swap(t.Context(), fmt.Sprintf("s.other%d", i), nil, make([]byte, 4000), 12*time.Hour)
+	}
+	if err := a.SignOutUser(t.Context(), a.issuer.URL(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if a.signedIn(b) {
+		t.Error("signed in after SignOutUser: the store evicted the index and kept the session")
+	}
+}
+
+// A Swap that only reads takes no room: a full store can be read past its
+// copies, and nobody loses a session for it.
+func TestMemoryStoreReadsWhenFull(t *testing.T) {
+	s := newClockedStore()
+	s.MaxBytes = 64 << 10
+	var full error
+	for i := 0; full == nil && i < 2000; i++ {
+		_, _, full = s.Swap(t.Context(), "s."+strconv.Itoa(i), nil, []byte{1}, time.Hour)
+	}
+	if !errors.Is(full, errFull) {
+		t.Fatalf("2000 sessions fit into 64 KB (%v)", full)
+	}
+	s.Advance(2 * inUse) // now anything could be evicted
+	held := s.entries()
+	for i := range 100 {
+		if found, err := readFresh(t.Context(), s, "s.absent"+strconv.Itoa(i)); found != nil || err != nil {
+			t.Fatalf("reading an absent key = %q, %v; want nil, nil", found, err)
+		}
+		if found, _, err := s.Swap(t.Context(), "s.0", []byte{2}, make([]byte, 100), time.Hour); len(found) != 1 || err != nil {
+			t.Fatalf("a Swap that finds another value = %q, %v; want that value", found, err)
+		}
+	}
+	if n := s.entries(); n != held {
+		t.Errorf("%d of %d sessions are left after reads", n, held)
 	}
 }
 
@@ -245,7 +319,7 @@ func TestMemoryStoreEvictsUnderLoad(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 2000 {
-				key := fmt.Sprintf("%d.%d", g, i)
+				key := fmt.Sprintf("s.%d.%d", g, i)
 				if _, _, err := s.Swap(context.Background(), key, nil, make([]byte, 1000), time.Hour); err != nil && !errors.Is(err, errFull) {
 					t.Errorf("Swap: %v", err)
 				}

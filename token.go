@@ -128,7 +128,8 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 	if resp.StatusCode != http.StatusOK || fault.Code != "" {
 		return nil, &tokenError{
 			RetrieveError: &oauth2.RetrieveError{
-				Response: &http.Response{Status: resp.Status, StatusCode: resp.StatusCode, Header: resp.Header, Body: http.NoBody},
+				// Its status text would be the issuer's, or an echo.
+				Response: &http.Response{Status: strconv.Itoa(resp.StatusCode), StatusCode: resp.StatusCode, Header: resp.Header, Body: http.NoBody},
 				// Without a code oauth2 would print the body, so there is none.
 				ErrorCode:        clean(fault.Code, sent, 100),
 				ErrorDescription: clean(fault.Description, sent, 300),
@@ -139,7 +140,8 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 		}
 	}
 	if !isJSON {
-		return nil, fmt.Errorf("token endpoint answered with %q, not JSON", mediaType)
+		// As it came: ParseMediaType would change what it echoes to lower case.
+		return nil, fmt.Errorf("token endpoint answered with %q, not JSON", clean(resp.Header.Get("Content-Type"), sent, 100))
 	}
 	if err := json.Unmarshal(body, answer); err != nil {
 		return nil, errors.New("token endpoint answered with JSON of an unexpected shape")
@@ -182,6 +184,15 @@ func (a *Auth) post(ctx context.Context, meta *metadata, endpoint string, form u
 	// net/http repeats a POST on a connection that broke only if the body can
 	// be had again and the request is marked idempotent. Ours must not be.
 	req.GetBody = nil
+	for _, values := range form {
+		for _, v := range values {
+			sent = append(sent, v, url.QueryEscape(v))
+		}
+	}
+	if _, secret, ok := req.BasicAuth(); ok {
+		plain, _ := url.QueryUnescape(secret)
+		sent = append(sent, secret, plain)
+	}
 	if ready != nil {
 		if err := ready(ctx); err != nil {
 			return nil, nil, nil, err
@@ -189,22 +200,16 @@ func (a *Auth) post(ctx context.Context, meta *metadata, endpoint string, form u
 	}
 	resp, err = a.issuer.client.Do(req)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("token request: %w", withoutURL(err))
+		// net/http quotes an answer that it cannot read.
+		return nil, nil, nil, fmt.Errorf("token request: %w", newCleanError(withoutURL(err), sent))
 	}
 	defer resp.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("reading the issuer's answer: %w", err)
+		return nil, nil, nil, fmt.Errorf("reading the issuer's answer: %w", newCleanError(err, sent))
 	}
 	if len(body) > maxAnswer {
 		return nil, nil, nil, errors.New("the issuer's answer is over 1 MiB")
-	}
-	for _, values := range form {
-		sent = append(sent, values...)
-	}
-	if _, secret, ok := req.BasicAuth(); ok {
-		plain, _ := url.QueryUnescape(secret)
-		sent = append(sent, secret, plain)
 	}
 	return resp, body, sent, nil
 }
@@ -254,6 +259,20 @@ func clean(text string, sent []string, limit int) string {
 	}
 	return printable(text, limit)
 }
+
+// cleanError is an error with its text cleaned. What it is stays: whether time
+// was up, say.
+type cleanError struct {
+	text  string
+	cause error
+}
+
+func newCleanError(err error, sent []string) error {
+	return &cleanError{clean(err.Error(), sent, 300), err}
+}
+
+func (e *cleanError) Error() string { return e.text }
+func (e *cleanError) Unwrap() error { return e.cause }
 
 // printable bounds a text from outside and drops what could forge a line.
 func printable(text string, limit int) string {

@@ -2,11 +2,19 @@ package signin
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/oauth2"
 )
 
 func TestTokenLifetimes(t *testing.T) {
@@ -54,6 +62,51 @@ func TestTokenErrorTexts(t *testing.T) {
 	}
 	if got := clean(strings.Repeat("x", 1000), nil, 10); len(got) > 13 {
 		t.Errorf("%d characters", len(got))
+	}
+}
+
+// An issuer, or a proxy before it, that echoes what we sent does not get it
+// into an error, whatever part of the answer it is in.
+func TestTokenEchoes(t *testing.T) {
+	const secret = "Secret/Refresh+Token-0123456789"
+	for name, answer := range map[string]func(net.Conn, string){
+		"media type": func(c net.Conn, v string) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/%s\r\nContent-Length: 0\r\n\r\n", v)
+		},
+		"no HTTP":          func(c net.Conn, v string) { fmt.Fprintf(c, "ERR %s\r\n\r\n", v) },
+		"malformed status": func(c net.Conn, v string) { fmt.Fprintf(c, "HTTP/1.1 %s\r\n\r\n", v) },
+		"status":           func(c net.Conn, v string) { fmt.Fprintf(c, "HTTP/1.1 400 %s\r\nContent-Length: 0\r\n\r\n", v) },
+		"malformed header": func(c net.Conn, v string) { fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX %s\r\n\r\n", v) },
+	} {
+		for _, echo := range []string{secret, url.QueryEscape(secret)} {
+			t.Run(name, func(t *testing.T) {
+				srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+					conn, _, err := w.(http.Hijacker).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer conn.Close()
+					answer(conn, echo)
+				}))
+				defer srv.Close()
+				a := newApp(t)
+				a.Auth.issuer.client = srv.Client()
+				form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secret}}
+				_, err := a.requestToken(t.Context(), &metadata{TokenEndpoint: srv.URL}, form)
+				if err == nil {
+					t.Fatal("no error")
+				}
+				text := err.Error()
+				if e, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+					text += e.Error() + e.Response.Status
+				}
+				if strings.Contains(text, echo) {
+					t.Errorf("the error shows what was sent: %s", text)
+				}
+			})
+		}
 	}
 }
 

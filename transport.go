@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 )
@@ -31,7 +32,8 @@ import (
 // challenge in WWW-Authenticate; any other is the caller's:
 //
 //   - invalid_token (RFC 6750, 3.1): the token is given up, and the request
-//     sent once more with a new one.
+//     sent once more with a new one. A token obtained less than ten seconds
+//     ago, as the latest, stays: a newer one would fare no better.
 //   - insufficient_claims (Entra's continuous access evaluation): a token with
 //     the claims asked for is obtained silently, and the request sent once
 //     more. If that cannot be, or does not help, the error is an
@@ -115,6 +117,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if again, err = t.afresh(resp, renewed); err == nil && again != nil && again.Claims != "" {
+		again.giveUp(ctx)
 		err = again.interaction()
 	}
 	return answer(resp, err)
@@ -135,6 +138,9 @@ func (t *Transport) afresh(resp *http.Response, sent *oauth2.Token) (*TokenReque
 	again.Refresh, again.reject = false, sent.AccessToken
 	switch c.params["error"] {
 	case "invalid_token":
+		if t.Request.isRecent(resp.Request.Context(), sent.AccessToken) {
+			return nil, nil
+		}
 		return &again, nil
 	case "insufficient_claims":
 		if again.Claims = c.claims(); again.Claims == "" {
@@ -147,6 +153,53 @@ func (t *Transport) afresh(resp *http.Response, sent *oauth2.Token) (*TokenReque
 		return nil, need
 	}
 	return nil, nil
+}
+
+// giveUp remembers that a silent attempt at claims did not help, so that it is
+// not made for each call until the user has been asked.
+func (req *TokenRequest) giveUp(ctx context.Context) {
+	ts, ok := req.Source(ctx).(*tokenSource)
+	if !ok {
+		return
+	}
+	a := ts.v.auth
+	s, err := ts.v.current(ctx, a.now())
+	if err != nil || s == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveWait)
+	defer cancel()
+	saved, err := a.update(ctx, s, func(r *record) {
+		_, asked := refusalKeys(r.Refresh, req)
+		r.refuse(refusal{Key: asked, Reason: ReasonClaims, Claims: req.Claims, Time: a.now().Unix()})
+	})
+	if err == nil {
+		ts.v.renew(saved)
+	}
+}
+
+// recentToken is how old a token must be to be given up. An API that refuses
+// every token must not cost a refresh for each call.
+const recentToken = 10 * time.Second
+
+// isRecent reports whether a held token was obtained a moment ago, and no
+// other since: some issuers end all tokens there are at each refresh.
+func (req *TokenRequest) isRecent(ctx context.Context, access string) bool {
+	ts, ok := req.Source(ctx).(*tokenSource)
+	if !ok {
+		return false
+	}
+	now := ts.v.auth.now()
+	s, err := ts.v.current(ctx, now)
+	if err != nil || s == nil {
+		return false
+	}
+	n := len(s.record.Tokens)
+	if n == 0 || s.record.Tokens[n-1].Access != access {
+		return false
+	}
+	newest := s.record.Tokens[n-1]
+	return newest.valid(now) && now.Sub(time.Unix(newest.Obtained, 0)) < recentToken
 }
 
 var errAPIChallenge = errors.New("the API asks for it")

@@ -99,6 +99,22 @@ func UserFromContext(ctx context.Context) *User {
 	return u
 }
 
+// loginHint is what the issuer recognises the user by.
+func (u *User) loginHint() string {
+	var claims struct {
+		Hint     string `json:"login_hint"` // Entra: opaque, made for this
+		Username string `json:"preferred_username"`
+		Email    string `json:"email"`
+	}
+	u.Claims(&claims)
+	for _, hint := range []string{claims.Hint, claims.Username, claims.Email} {
+		if hint != "" && len(hint) <= 1024 {
+			return hint
+		}
+	}
+	return ""
+}
+
 // LookupUser returns who is signed in, and nil without an error if nobody is.
 // The error reports a store that fails: who is signed in is not known then,
 // and the page should say 503, not "signed out".
@@ -120,6 +136,11 @@ func LookupUser(ctx context.Context) (*User, error) {
 // NewContext returns a context in which user is signed in and every
 // [TokenSource] is source, for tests of handlers. Nil values stand for
 // nobody and for a source that asks for a sign-in.
+//
+// It is good for handlers below [Auth.Handler], too, which leaves it as it
+// is, and below [Auth.RequireUser] and [Auth.Require]: nobody is challenged,
+// and a user must meet the [Requirement]. A required scope counts as granted
+// if source returns a token.
 func NewContext(ctx context.Context, user *User, source oauth2.TokenSource) context.Context {
 	if source == nil {
 		source = failing{&InteractionRequiredError{Reason: ReasonSignIn}}

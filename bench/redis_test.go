@@ -65,9 +65,9 @@ func inRedis(tb testing.TB, passes int, block time.Duration) redisFigures {
 		}
 	}
 	i := newIssuer(tb, issuerURL, "ES256")
-	before := newApplication(tb, i, func(c *signin.Config) { c.Store, c.Keys = writer, [][]byte{make([]byte, 32)} })
+	before := newApplication(tb, i, func(c *signin.Config) { c.Store, c.Keys = writer, [][]byte{bytes.Repeat([]byte{7}, 32)} })
 	cookies := before.signInAll(10)
-	after := newApplication(tb, i, func(c *signin.Config) { c.Store, c.Keys = copying, [][]byte{make([]byte, 32)} })
+	after := newApplication(tb, i, func(c *signin.Config) { c.Store, c.Keys = copying, [][]byte{bytes.Repeat([]byte{7}, 32)} })
 	request := serve(tb, after.handler, cookies)
 	f := newFloor(workOnFloor)
 	var floorCookies []string

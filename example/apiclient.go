@@ -17,16 +17,17 @@ const maxAnswer = 1 << 20
 
 // apiClient calls the API with the access tokens of whoever is signed in.
 type apiClient struct {
-	me     string       // URL of the user's own document
-	user   *http.Client // sends the token of the sign-in
-	sender *http.Client // sends one that may send mail
+	me     string            // URL of the user's own document
+	base   http.RoundTripper // nil: http.DefaultTransport
+	user   *http.Client      // sends the token of the sign-in
+	sender *http.Client      // sends one that may send mail
 
 	sendScope string // what it takes to send mail
 	demo      bool   // the API is the demo's own
 }
 
-func newAPIClient(url string, demo bool) *apiClient {
-	c := &apiClient{me: strings.TrimSuffix(url, "/"), sendScope: "mail.send", demo: demo}
+func newAPIClient(url string, demo bool, base http.RoundTripper) *apiClient {
+	c := &apiClient{me: strings.TrimSuffix(url, "/"), base: base, sendScope: "mail.send", demo: demo}
 	if graph(url) {
 		c.sendScope = "Mail.Send"
 		// The root of a version of Graph has nothing to show.
@@ -34,27 +35,27 @@ func newAPIClient(url string, demo bool) *apiClient {
 			c.me += "/me"
 		}
 	}
-	c.user, c.sender = clientFor(), clientFor(c.sendScope)
+	c.user, c.sender = c.client(), c.client(c.sendScope)
 	return c
 }
 
-// clientFor returns a client that sends tokens with the scopes. One serves all
-// users: whose token goes with a request is a matter of its context.
-func clientFor(scopes ...string) *http.Client {
+// client returns a client that sends tokens with the scopes. One serves all
+// users: whose token goes with a request is a matter of the request's context.
+func (c *apiClient) client(scopes ...string) *http.Client {
 	return &http.Client{
 		Timeout:   20 * time.Second,
-		Transport: &signin.Transport{Request: signin.TokenRequest{Scopes: scopes}},
+		Transport: &signin.Transport{Base: c.base, Request: signin.TokenRequest{Scopes: scopes}},
 		// /api passes on what the API answers, and a redirect is an answer.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// read gets the user's own document. The handler that names scopes has them
-// from a query, so there is no client to share; its connections are shared.
+// read gets the user's own document. Scopes come out of a query here, so there
+// is no client to share for them; connections are shared all the same.
 func (c *apiClient) read(ctx context.Context, scopes ...string) (*apiAnswer, error) {
 	client := c.user
 	if len(scopes) > 0 {
-		client = clientFor(scopes...)
+		client = c.client(scopes...)
 	}
 	return do(ctx, client, http.MethodGet, c.me, nil)
 }

@@ -97,7 +97,7 @@ func (s *servers) supply(ctx context.Context, set *settings, site net.Listener) 
 		}
 		s.add(apiListener, h)
 	}
-	return newAPIClient(set.apiURL, demo), nil
+	return newAPIClient(set.apiURL, demo, nil), nil
 }
 
 // startProvider makes the embedded provider and writes it into the settings.

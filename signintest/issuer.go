@@ -9,13 +9,35 @@
 //     that issuer and application are cross-site as they are in production;
 //   - TestStore, the conformance test for session stores.
 //
-// A sign-in by hand:
+// A test of an application, from the outside:
 //
-//	issuer := signintest.NewIssuer(t, nil)
-//	app := httptest.NewServer(handler(issuer.URL(), issuer.Client()))
-//	defer app.Close()
-//	page := signintest.NewBrowser(t, nil).Open(app.URL + "/private")
-//	// page.Status is 200, and page.URL is app.URL + "/private" again.
+//	func TestMail(t *testing.T) {
+//		// The issuer knows the client "client" with the secret "secret".
+//		issuer := signintest.NewIssuer(t, nil)
+//		auth, err := signin.New(signin.Config{ // no BaseURL: it is the test server's
+//			Issuer: issuer.URL(), ClientID: "client", Credential: signin.Secret("secret"),
+//			Keys: [][]byte{[]byte("32 bytes that will do in a test.")}, HTTPClient: issuer.Client(),
+//		})
+//		if err != nil {
+//			t.Fatal(err)
+//		}
+//		mux := http.NewServeMux()
+//		mux.Handle("/mail", auth.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+//			fmt.Fprint(w, "mail of ", signin.UserFromContext(r.Context()).Subject)
+//		})))
+//		app := httptest.NewServer(auth.Handler(mux))
+//		defer app.Close()
+//
+//		// To the issuer, which signs alice in, and back.
+//		page := signintest.NewBrowser(t, nil).Open(app.URL + "/mail")
+//		if page.Status != http.StatusOK || page.Body != "mail of alice" {
+//			t.Errorf("got %d %q, %v", page.Status, page.Body, page.Err)
+//		}
+//	}
+//
+// Who signs in, and what goes wrong, [Issuer.Update] says:
+//
+//	issuer.Update(func(b *signintest.Behaviour) { b.User = "bob" })
 //
 // The package is for tests only: the issuer signs anybody in, by design.
 package signintest

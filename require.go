@@ -1,0 +1,34 @@
+package signin
+
+import (
+	"net/http"
+	"slices"
+	"time"
+)
+
+// strongEnough reports whether the sign-in was recent and strong enough.
+func (a *Auth) strongEnough(u *User, need Requirement) bool {
+	if need.MaxAge > 0 && (u.AuthTime.IsZero() || a.now().Sub(u.AuthTime) > need.MaxAge+a.cfg.ClockSkew) {
+		return false
+	}
+	return len(need.ACR) == 0 || slices.Contains(need.ACR, u.ACR)
+}
+
+func positive(d time.Duration) *time.Duration {
+	if d <= 0 {
+		return nil
+	}
+	return &d
+}
+
+// settleLoop forgets round trips once somebody is signed in at the end of
+// them. Only a young session can have any, so that older ones pay nothing.
+func (a *Auth) settleLoop(w http.ResponseWriter, r *http.Request, s *session, now time.Time) {
+	if now.Sub(time.Unix(s.record.Created, 0)) > loopWindow {
+		return
+	}
+	if b := a.readBrowser(r); b != nil && b.need == loopSignIn && b.trips > 0 {
+		b.progressed()
+		a.writeBrowser(w, r, b)
+	}
+}
