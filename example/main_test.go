@@ -291,11 +291,14 @@ func TestProbes(t *testing.T) {
 // A store that is down is not a sign-out: it is said as what it is, and the
 // session goes on once the store is back.
 func TestStoreDown(t *testing.T) {
-	site := startSite(t)
+	addr := freeAddr(t)
+	issuer := startIssuer(t, "http://localhost:"+addr[strings.LastIndexByte(addr, ':')+1:], func(*op.Config) {})
+	site := startSite(t, issuer.settings(addr)...)
 	b := browsertest.New(t)
 	signIn(t, b, site+"/me")
-	// The same keys and, since ports do not part cookies, the same session.
-	cutOff := startSite(t, "REDIS_URL", "redis://127.0.0.1:1/0")
+	// The same keys and issuer and, since ports do not part cookies, the same
+	// session.
+	cutOff := startSite(t, append(issuer.settings("127.0.0.1:0"), "REDIS_URL", "redis://127.0.0.1:1/0")...)
 	for path, want := range map[string]int{
 		"/healthz": http.StatusOK,
 		"/readyz":  http.StatusServiceUnavailable,

@@ -124,9 +124,10 @@ func (p *pool) get(alg string) (crypto.Signer, error) {
 	f := family(alg)
 	p.mu.Lock()
 	if free := p.free[f]; len(free) > 0 {
+		key := free[len(free)-1]
 		p.free[f] = free[:len(free)-1]
 		p.mu.Unlock()
-		return free[len(free)-1], nil
+		return key, nil
 	}
 	p.mu.Unlock()
 	switch f {
