@@ -99,7 +99,9 @@ func TestScriptSignsInByWindow(t *testing.T) {
 	if err := json.Unmarshal([]byte(refused.Body), &problem); err != nil || refused.Status != http.StatusUnauthorized || problem.Status != refused.Status || refused.Type != "application/problem+json" {
 		t.Fatalf("fetch got %+v, %v; want a problem document", refused, err)
 	}
-	eval[bool](b, `location.href = `+quoted(problem.Login)+`, true`)
+	eval[bool](b, `window.before = true, location.href = `+quoted(problem.Login)+`, true`)
+	// The way leads back to where it began: it is another document then.
+	b.wait("the page anew", `!window.before && location.href === `+quoted(d.url+"/test/app?a=1&b=2")+` && document.readyState === "complete"`)
 	b.at(d.url+"/test/app?a=1&b=2", "app")
 	if status := eval[int](b, `fetch("/me").then(r => r.status)`); status != http.StatusOK {
 		t.Errorf("fetch after the sign-in: status %d", status)
