@@ -10,7 +10,12 @@ import (
 )
 
 const (
+	// loopTrips is how many round trips without progress make a loop, and
+	// halves how many halves a trip counts for. One that came back to another
+	// cookie than it began with counts half: the tabs of a restored browser
+	// take the cookie from one another until the last has set it.
 	loopTrips  = 3
+	halves     = 2
 	loopWindow = time.Minute
 )
 
@@ -23,7 +28,7 @@ const (
 type browser struct {
 	secret []byte
 	need   string // what the trips below were for
-	trips  int    // completed without progress
+	trips  int    // completed without progress, in halves
 	since  int64  // when the first of them was
 	asked  bool   // whether Recognize has tried
 }
@@ -107,7 +112,7 @@ func (b *browser) verifier(id []byte) string { return encode(mac(b.secret, []byt
 
 // looping reports whether the last trips for need came to nothing.
 func (b *browser) looping(need string, now time.Time) bool {
-	return b.need == need && b.trips >= loopTrips && now.Sub(time.Unix(b.since, 0)) < loopWindow
+	return b.need == need && b.trips >= halves*loopTrips && now.Sub(time.Unix(b.since, 0)) < loopWindow
 }
 
 // tripped counts the completed round trip of a challenge. Challenges that
@@ -118,10 +123,14 @@ func (b *browser) tripped(tx *transaction, now time.Time) {
 		return
 	}
 	if b.need != tx.Need || now.Sub(time.Unix(b.since, 0)) >= loopWindow || b.since > now.Unix() {
-		b.need, b.trips, b.since = tx.Need, 1, now.Unix()
-		return
+		b.need, b.trips, b.since = tx.Need, 0, now.Unix()
+		tx = &transaction{Browser: tx.Browser}
 	}
-	b.trips = max(b.trips, min(tx.Trips+1, loopTrips))
+	trip := halves
+	if !bytes.Equal(tx.Browser, b.hash()) {
+		trip = 1
+	}
+	b.trips = max(b.trips, min(tx.Trips+trip, halves*loopTrips))
 }
 
 // tripsFor is the count that a challenge for need begins with.

@@ -352,7 +352,7 @@ func TestTripsAreCounted(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	b := &browser{}
 	trip := func(need string) {
-		tx := &transaction{Need: need, Trips: b.tripsFor(need)}
+		tx := &transaction{Need: need, Trips: b.tripsFor(need), Browser: b.hash()}
 		b.tripped(tx, now)
 	}
 	for range 3 {
@@ -365,20 +365,20 @@ func TestTripsAreCounted(t *testing.T) {
 	if b.looping("mail", now) || b.looping("calendar", now) {
 		t.Errorf("after a trip for something else: %+v", b)
 	}
-	side := &transaction{Need: "calendar", Trips: 0}
+	side := &transaction{Need: "calendar", Trips: 0, Browser: b.hash()}
 	for range 5 {
 		b.tripped(side, now)
 	}
-	if b.trips != 1 {
-		t.Errorf("%d trips, want one of those that began side by side", b.trips)
+	if b.trips != halves {
+		t.Errorf("%d halves, want one trip of those that began side by side", b.trips)
 	}
 	for range 5 {
 		b.tripped(&transaction{}, now)
 		trip("calendar")
 		now = now.Add(loopWindow)
 	}
-	if b.trips != 1 {
-		t.Errorf("%d trips, want 1: they are more than a minute apart", b.trips)
+	if b.trips != halves {
+		t.Errorf("%d halves, want one trip: they are more than a minute apart", b.trips)
 	}
 	trip("calendar")
 	trip("calendar")
@@ -387,8 +387,19 @@ func TestTripsAreCounted(t *testing.T) {
 		t.Error("the window is not a minute")
 	}
 	now = now.Add(-time.Hour)
-	if trip("calendar"); b.trips != 1 {
-		t.Errorf("%d trips, want 1 after the clock went back", b.trips)
+	if trip("calendar"); b.trips != halves {
+		t.Errorf("%d halves, want one trip after the clock went back", b.trips)
+	}
+	// A trip that came back to another cookie counts half.
+	b = &browser{}
+	for i := range halves * loopTrips {
+		if b.looping("mail", now) {
+			t.Errorf("a loop after %d trips between cookies", i)
+		}
+		b.tripped(&transaction{Need: "mail", Trips: b.tripsFor("mail"), Browser: []byte("another")}, now)
+	}
+	if !b.looping("mail", now) {
+		t.Errorf("no loop after %d trips between cookies", halves*loopTrips)
 	}
 }
 

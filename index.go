@@ -121,16 +121,24 @@ func (a *Auth) unindexLater(ctx context.Context, s *session) {
 	})
 }
 
-// endIndexed ends the sessions that a value leads to and which picks, and says
-// how many there were. After an error some may be left.
-func (a *Auth) endIndexed(ctx context.Context, kind, value string, which func(indexed) bool) (int, error) {
+// endIndexed ends the sessions that a value leads to, those under way included,
+// and says how many there were. After an error some may be left.
+func (a *Auth) endIndexed(ctx context.Context, kind, value string) (int, error) {
+	return a.endListed(ctx, kind, value, true, func(indexed) bool { return true })
+}
+
+// endListed ends the sessions in a value's list that which picks; with underWay
+// also the sign-ins that began before now.
+func (a *Auth) endListed(ctx context.Context, kind, value string, underWay bool, which func(indexed) bool) (int, error) {
 	ended := map[string]bool{}
 	for _, p := range a.indexPlaces(kind, value) {
 		// First the time, so that whoever enters the list later knows, then the
 		// records, then the entries of those and no others.
 		var found []indexed
 		err := a.editIndex(ctx, p, func(l *indexList) {
-			l.Ended = a.now().UnixMilli()
+			if underWay {
+				l.Ended = a.now().UnixMilli()
+			}
 			found = slices.Clone(l.Sessions)
 		})
 		if err != nil {
@@ -154,8 +162,6 @@ func (a *Auth) endIndexed(ctx context.Context, kind, value string, which func(in
 	}
 	return len(ended), nil
 }
-
-func every(indexed) bool { return true }
 
 // editIndex changes one list, as often as another replica is faster. What has
 // expired goes, and if the list is too long then what has ended otherwise, and

@@ -54,13 +54,13 @@ func TestIndexRotation(t *testing.T) {
 	user := idClaims{Issuer: issuer, Subject: "s"}
 	value := userValue(user.Issuer, user.Subject)
 	both.enter(t, "s.1", user)
-	if n, err := oldOnly.endIndexed(t.Context(), indexUser, value, every); n != 1 || err != nil {
+	if n, err := oldOnly.endIndexed(t.Context(), indexUser, value); n != 1 || err != nil {
 		t.Errorf("the old-only replica ended %d sessions, %v; want 1", n, err)
 	}
 	oldOnly.enter(t, "s.a", user)
 	both.enter(t, "s.b", user)
 	oldOnly.enter(t, "s.c", user)
-	if n, err := oldOnly.endIndexed(t.Context(), indexUser, value, every); n != 3 || err != nil {
+	if n, err := oldOnly.endIndexed(t.Context(), indexUser, value); n != 3 || err != nil {
 		t.Errorf("the old-only replica ended %d sessions, %v; want 3", n, err)
 	}
 	for _, key := range []string{"s.a", "s.b", "s.c"} {
@@ -75,7 +75,7 @@ func TestIndexOfAnotherIssuer(t *testing.T) {
 	store := NewMemoryStore()
 	one, two := sharing(t, store, "https://one.example", oldKey), sharing(t, store, "https://two.example", oldKey)
 	one.enter(t, "s.x", idClaims{Issuer: "https://one.example", Subject: "s", SessionID: "42"})
-	if n, _ := two.endIndexed(t.Context(), indexSID, "42", every); n != 0 {
+	if n, _ := two.endIndexed(t.Context(), indexSID, "42"); n != 0 {
 		t.Errorf("a logout at one issuer ended %d sessions of another", n)
 	}
 }
@@ -145,7 +145,7 @@ func TestSignOutDuringSignIn(t *testing.T) {
 				}
 				var err error
 				if tc.bySID {
-					_, err = a.endIndexed(context.Background(), indexSID, a.issuer.Tokens("alice")[0].SessionID, every)
+					_, err = a.endIndexed(context.Background(), indexSID, a.issuer.Tokens("alice")[0].SessionID)
 				} else {
 					err = a.SignOutUser(context.Background(), a.issuer.URL(), "alice")
 				}
@@ -299,5 +299,25 @@ func TestSignOutExpired(t *testing.T) {
 	p := b.Submit(b.Open(a.url+"/signout"), nil)
 	if n := a.issuer.Count(signintest.EndpointEndSession); n != 1 || p.URL != a.url+"/" {
 		t.Errorf("%d visits to end_session_endpoint, landed at %s", n, p.URL)
+	}
+}
+
+// Some issuers tell of a sign-out late. It is not about the sign-in that has
+// begun since.
+func TestBackChannelLogoutLate(t *testing.T) {
+	a := newApp(t)
+	b := a.signIn()
+	raw := a.issuer.Sign(a.issuer.LogoutToken("alice", a.sid(t, "alice")), signintest.SignOptions{})
+	b.Submit(b.Open(a.url+"/signout"), nil)
+	callback := a.toCallback(b, "/me")
+	if got := a.logoutPost(t, raw).StatusCode; got != http.StatusOK {
+		t.Fatalf("logout: %d", got)
+	}
+	challenges := a.issuer.Count(signintest.EndpointAuthorize)
+	if p := b.Follow(callback); p.Status != http.StatusOK || !a.signedIn(b) {
+		t.Errorf("the new sign-in: %d", p.Status)
+	}
+	if n := a.issuer.Count(signintest.EndpointAuthorize) - challenges; n != 0 {
+		t.Errorf("%d more challenges, want none", n)
 	}
 }

@@ -24,7 +24,7 @@ const (
 // of the user's ID tokens. The issuer is not told: its own session goes on.
 // After an error some sessions may be left; call it again.
 func (a *Auth) SignOutUser(ctx context.Context, issuer, subject string) error {
-	n, err := a.endIndexed(ctx, indexUser, userValue(issuer, subject), every)
+	n, err := a.endIndexed(ctx, indexUser, userValue(issuer, subject))
 	if n > 0 {
 		a.event(ctx, Event{Name: eventSignedOut, User: &User{Issuer: issuer, Subject: subject}})
 	}
@@ -94,13 +94,16 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 		return errors.New("logout token: jti was used before")
 	}
 	if token.SessionID != "" {
-		_, err = a.endIndexed(ctx, indexSID, token.SessionID, every)
+		_, err = a.endIndexed(ctx, indexSID, token.SessionID)
 	}
-	if err == nil && token.Subject != "" {
-		// Beside a sid the user is meant only where their ID tokens had none.
-		_, err = a.endIndexed(ctx, indexUser, userValue(token.Issuer, token.Subject), func(e indexed) bool {
-			return token.SessionID == "" || !e.SID
-		})
+	switch user := userValue(token.Issuer, token.Subject); {
+	case err != nil || token.Subject == "":
+	case token.SessionID == "":
+		_, err = a.endIndexed(ctx, indexUser, user)
+	default:
+		// Beside a sid the user is meant only where their ID tokens had none. A
+		// sign-in under way is another session: some issuers send this late.
+		_, err = a.endListed(ctx, indexUser, user, false, func(e indexed) bool { return !e.SID })
 	}
 	if err == nil {
 		_, _, err = swap(ctx, a.store, once, nil, []byte{claimDone}, 2*(logoutAge+a.cfg.ClockSkew))
@@ -202,7 +205,7 @@ func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
 	}
 	n := 0
 	if err == nil {
-		n, err = a.endIndexed(context.WithoutCancel(r.Context()), indexSID, sid, every)
+		n, err = a.endIndexed(context.WithoutCancel(r.Context()), indexSID, sid)
 	}
 	if err != nil {
 		a.event(r.Context(), Event{Name: eventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
