@@ -88,14 +88,17 @@ const (
 // a twin without Secure serves clients that do not trust loopback; it arrives
 // where issuer and application share a host name.
 func (a *Auth) browserCookies(secure bool) []string {
-	switch {
-	case secure:
-		return []string{a.secureCookie + browserSuffix}
-	case a.cfg.ResponseMode == modeForm:
-		return []string{a.cfg.CookieName + browserSuffix, a.cfg.CookieName + laxSuffix}
-	default:
-		return []string{a.cfg.CookieName + browserSuffix}
+	if secure {
+		return a.secureBrowser
 	}
+	return a.plainBrowser
+}
+
+func plainBrowserCookies(c Config) []string {
+	if c.ResponseMode == modeForm {
+		return []string{c.CookieName + browserSuffix, c.CookieName + laxSuffix}
+	}
+	return []string{c.CookieName + browserSuffix}
 }
 
 // hash is what the state parameter holds of the browser.

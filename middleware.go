@@ -75,9 +75,11 @@ type Auth struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	paths        map[string]http.HandlerFunc // of ours
-	loginPath    string
-	secureCookie string // the session cookie's name under https
+	paths         map[string]http.HandlerFunc // of ours
+	loginPath     string
+	secureCookie  string   // the session cookie's name under https
+	secureBrowser []string // the browser cookie's there
+	plainBrowser  []string // and over http
 
 	redemptions flights[*redeemed]
 	refreshes   flights[*renewed]
@@ -105,6 +107,9 @@ func New(c Config) (*Auth, error) {
 		now:          time.Now,
 		loginPath:    sibling(c.CallbackPath, "login"),
 		secureCookie: "__Host-" + c.CookieName,
+
+		secureBrowser: []string{"__Host-" + c.CookieName + browserSuffix},
+		plainBrowser:  plainBrowserCookies(c),
 	}
 	prefix := "" // decoded, as in a request's URL.Path
 	if u, err := url.Parse(c.BaseURL); err == nil {
