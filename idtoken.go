@@ -233,8 +233,8 @@ func verifyHash(alg, claim, value string) error {
 // headerAlg returns the alg of a token that has been verified.
 func headerAlg(raw string) string { return headerString(raw, "alg") }
 
-// headerString returns a member of the header of a token that has been
-// verified, empty if there is none or it is no string.
+// headerString returns a member of a token's header, empty if there is none or
+// it is no string.
 func headerString(raw, name string) string {
 	head, _, _ := strings.Cut(raw, ".")
 	b, err := base64.RawURLEncoding.DecodeString(head)

@@ -3,14 +3,12 @@ package signin
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -326,26 +324,14 @@ func (k *keySource) fetch(req *http.Request) (*http.Response, map[string][]strin
 func (k *keySource) issuersOf(raw string) []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.issuers[keyID(raw)]
-}
-
-// keyID is the id of the key that signed a token, empty if it does not say.
-func keyID(raw string) string {
-	head, _, _ := strings.Cut(raw, ".")
-	b, err := base64.RawURLEncoding.DecodeString(head)
-	var header map[string]any
-	if err != nil || json.Unmarshal(b, &header) != nil {
-		return ""
-	}
-	kid, _ := header["kid"].(string)
-	return kid
+	return k.issuers[headerString(raw, "kid")]
 }
 
 // missed reports whether a token could not be verified for want of a fetch:
 // none has begun since before, and its key is not among those there are. What
 // names no key may be by one of those to come.
 func (k *keySource) missed(raw string, before int) bool {
-	kid := keyID(raw)
+	kid := headerString(raw, "kid")
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	_, known := k.issuers[kid]

@@ -239,11 +239,16 @@ type forbiddenError struct{ cause error }
 func (e *forbiddenError) Error() string { return "signin: access denied: " + e.cause.Error() }
 func (e *forbiddenError) Unwrap() error { return e.cause }
 
+// unmet is the error that asks the user for what need asks for.
+func (need Requirement) unmet(reason Reason) *InteractionRequiredError {
+	return &InteractionRequiredError{Reason: reason, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+}
+
 // meets reports what a user's session lacks: an *InteractionRequiredError for what
 // the user can mend, a *forbiddenError for what they cannot.
 func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need Requirement, now time.Time) error {
 	if user == nil {
-		return &InteractionRequiredError{Reason: ReasonSignIn, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+		return need.unmet(ReasonSignIn)
 	}
 	if need.Allow != nil {
 		if err := need.Allow(user); err != nil {
@@ -251,7 +256,7 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need
 		}
 	}
 	if !a.strongEnough(user, need) {
-		return &InteractionRequiredError{Reason: ReasonClaims, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+		return need.unmet(ReasonClaims)
 	}
 	if s != nil && s.record.dead(now) {
 		return &InteractionRequiredError{Reason: ReasonRefused, Scopes: need.Scopes, Resource: need.Resource}

@@ -110,7 +110,7 @@ func (a *Auth) consult(ctx context.Context, s *session, req *TokenRequest) (*ses
 		return nil, nil, err
 	}
 	if s == nil {
-		return nil, nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
+		return nil, nil, req.needs(ReasonSignIn, "", nil)
 	}
 	now := a.now()
 	if t := s.record.find(req); t != nil && t.serves(req) && t.fresh(now, a.cfg.ExpiryMargin) {
@@ -131,7 +131,7 @@ var errRotated = errors.New("the refresh token was replaced meanwhile")
 // silentRefusal reports what is known without asking the issuer.
 func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
 	if f := r.refused(req, now); f != nil {
-		return &InteractionRequiredError{Reason: f.Reason, Scopes: req.Scopes, Resource: req.Resource, Claims: cmp.Or(f.Claims, req.Claims)}
+		return req.needs(f.Reason, cmp.Or(f.Claims, req.Claims), nil)
 	}
 	if r.Refresh != "" {
 		return nil
@@ -143,7 +143,7 @@ func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
 	case r.find(req) == nil:
 		reason = ReasonConsent
 	}
-	return &InteractionRequiredError{Reason: reason, Scopes: req.Scopes, Resource: req.Resource, Claims: req.Claims}
+	return req.needs(reason, req.Claims, nil)
 }
 
 // refreshOnce sends the refresh token and saves what comes back. It sets kept
@@ -159,7 +159,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 	if err != nil {
 		return nil, a.refreshFailed(ctx, s, req, err)
 	}
-	signIn := &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
+	signIn := req.needs(ReasonSignIn, "", nil)
 	if answer.IDToken != "" {
 		if err := a.checkRefreshed(ctx, meta, s, answer); err != nil {
 			a.endLater(ctx, s)
@@ -201,7 +201,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session
 		return nil, errNarrow
 	default:
 		// Granted less than asked for: only the user can add to it.
-		return nil, &InteractionRequiredError{Reason: ReasonConsent, Scopes: req.Scopes, Resource: req.Resource}
+		return nil, req.needs(ReasonConsent, "", nil)
 	}
 	return &renewed{s, &token}, nil
 }
@@ -367,7 +367,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 			a.event(ctx, Event{Name: eventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 			return err
 		case now == nil: // a sign-out gave the refresh token back
-			return &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource, Cause: err}
+			return req.needs(ReasonSignIn, "", err)
 		case now.record.Refresh != s.record.Refresh:
 			return errRotated
 		}
@@ -383,5 +383,5 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 	if _, saveErr := a.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
 		a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
 	}
-	return &InteractionRequiredError{Reason: reason, Scopes: req.Scopes, Resource: req.Resource, Claims: cmp.Or(answer.claims, req.Claims), Cause: err}
+	return req.needs(reason, cmp.Or(answer.claims, req.Claims), err)
 }

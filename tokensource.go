@@ -49,6 +49,11 @@ type TokenRequest struct {
 	reject string
 }
 
+// needs is the error that asks the user for what req asks for.
+func (req *TokenRequest) needs(reason Reason, claims string, cause error) *InteractionRequiredError {
+	return &InteractionRequiredError{Reason: reason, Scopes: req.Scopes, Resource: req.Resource, Claims: claims, Cause: cause}
+}
+
 // Source returns a source for the user signed in to the request of ctx, as
 // [TokenSource] does.
 func (req TokenRequest) Source(ctx context.Context) oauth2.TokenSource {
@@ -111,7 +116,7 @@ func (a *Auth) acquire(ctx context.Context, v *visit, req TokenRequest) (*held, 
 		return nil, err
 	}
 	if s == nil {
-		return nil, &InteractionRequiredError{Reason: ReasonSignIn, Scopes: req.Scopes, Resource: req.Resource}
+		return nil, req.needs(ReasonSignIn, "", nil)
 	}
 	t := s.record.find(&req)
 	if req.Refresh && t != nil && req.reject == "" {

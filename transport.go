@@ -118,7 +118,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if again, err = t.afresh(resp, renewed); err == nil && again != nil && again.Claims != "" {
 		again.giveUp(ctx)
-		err = again.interaction()
+		err = again.needs(ReasonClaims, again.Claims, errAPIChallenge)
 	}
 	return answer(resp, err)
 }
@@ -148,7 +148,7 @@ func (t *Transport) afresh(resp *http.Response, sent *oauth2.Token) (*TokenReque
 		}
 		return &again, nil
 	case "insufficient_user_authentication":
-		need := again.interaction()
+		need := again.needs(ReasonClaims, again.Claims, errAPIChallenge)
 		c.stepUp(need)
 		return nil, need
 	}
@@ -203,13 +203,6 @@ func (req *TokenRequest) isRecent(ctx context.Context, access string) bool {
 }
 
 var errAPIChallenge = errors.New("the API asks for it")
-
-// interaction is the error for claims that no silent request satisfies.
-func (req *TokenRequest) interaction() *InteractionRequiredError {
-	return &InteractionRequiredError{
-		Reason: ReasonClaims, Scopes: req.Scopes, Resource: req.Resource, Claims: req.Claims, Cause: errAPIChallenge,
-	}
-}
 
 // token is what the source returns, to a caller who may stop waiting.
 func (req TokenRequest) token(ctx context.Context) (*oauth2.Token, error) {
