@@ -86,6 +86,7 @@ func FuzzReturnPath(f *testing.F) {
 	for _, s := range []string{
 		"/", "/a?b=c#d", "//evil.example", `/\evil.example`, "https://evil.example", "/.//evil.example", "/%2e%2e//evil.example",
 		"/\t/evil.example", "/a/..//evil.example", "/;//evil.example", "/?//evil.example", "/%5cevil.example", "/%2f%2fevil.example", "/@evil.example",
+		`/%2f"`, `/%2fevil.example/"`, `/a%2f..%2f/evil.example/|`,
 		"/" + strings.Repeat("a", maxReturnPath), "/?" + strings.Repeat("a", maxReturnPath),
 	} {
 		f.Add(s)

@@ -33,8 +33,13 @@ func newReturnPath(s string) returnPath {
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil {
 		return returnPath{}
 	}
+	// Where a path holds a raw character that should be escaped, net/url
+	// decodes the whole path and escapes it anew: /%2fevil.example/" becomes
+	// //evil.example/%22. A proxy that reads Location so would send the browser
+	// to another host, so that reading has to be safe as well.
+	read := u.EscapedPath()
 	// A dot segment could leave // at the start: /.//evil.example.
-	if hasDotSegment(u.EscapedPath()) {
+	if strings.HasPrefix(read, "//") || hasDotSegment(read) {
 		return returnPath{}
 	}
 	s, _, _ = strings.Cut(s, "#")

@@ -2,6 +2,7 @@ package signin
 
 import (
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,19 @@ func TestReturnPath(t *testing.T) {
 		{"/%2e//evil.example", "/"},
 		{"/a/.%2E//evil.example", "/"},
 		{"/a/%2E%2e", "/"},
+		// What net/url makes of these is no path of this site's.
+		{`/%2f"`, "/"},
+		{`/%2Fevil.example/"`, "/"},
+		{"/%2f%2fevil.example/|", "/"},
+		{"/%2fevil.example/^?q", "/"},
+		{"/%2fevil.example/`{}<>", "/"},
+		{`/%2e%2f/evil.example/"`, "/"},
+		{`/a%2f..%2f/evil.example/"`, "/"},
+		{`/a%2f%2e%2E%2f%2fevil.example"`, "/"},
+		// These it reads as they stand, or as a page of this site.
+		{"/%2fevil.example", "/%2fevil.example"},
+		{`/a%2fb"`, `/a%2fb"`},
+		{`/a|b?c=%2f"`, `/a|b?c=%2f"`},
 		{"https://evil.example", "/"},
 		{"https:/evil.example", "/"},
 		{"javascript:alert(1)", "/"},
@@ -61,6 +75,23 @@ func TestReturnPath(t *testing.T) {
 	}
 	if got := (returnPath{}).String(); got != "/" {
 		t.Errorf("the zero value is %q, want the root", got)
+	}
+}
+
+// TestReturnPathReread: a proxy that parses Location with net/url and writes it
+// again leads to the same host.
+func TestReturnPathReread(t *testing.T) {
+	// Every character that may stand raw in a path, behind an escaped slash.
+	for c := byte('!'); c < 0x7f; c++ {
+		in := "/%2fevil.example/" + string(c)
+		u, err := url.Parse(newReturnPath(in).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := url.Parse(u.String())
+		if err != nil || again.Host != "" {
+			t.Errorf("%q is read as %q, which leads to host %q, %v", in, u, again.Host, err)
+		}
 	}
 }
 
