@@ -74,8 +74,8 @@ func (apps *appTokens) source(a *Auth, scopes []string) *appTokenSource {
 	}
 	var leases []string
 	for _, k := range a.keys {
-		s.places = append(s.places, k.name("a", what))
-		leases = append(leases, k.name("b", what))
+		s.places = append(s.places, k.Name("a", what))
+		leases = append(leases, k.Name("b", what))
 	}
 	// The same on replicas that have the same keys in another order.
 	s.lease = slices.Min(leases)
@@ -219,7 +219,7 @@ func (s *appTokenSource) stored(ctx context.Context) (*held, error) {
 		if err != nil {
 			return nil, err
 		}
-		plain, err := s.auth.keys.open("app", nil, []byte(place), sealed)
+		plain, err := s.auth.keys.Open("app", nil, []byte(place), sealed)
 		if err != nil {
 			continue // none, or under a key that we do not have
 		}
@@ -247,7 +247,7 @@ func (s *appTokenSource) save(ctx context.Context, t *held) {
 		panic(err) // strings and numbers only
 	}
 	place := s.places[0]
-	sealed := a.keys.seal("app", nil, []byte(place), plain)
+	sealed := a.keys.Seal("app", nil, []byte(place), plain)
 	var old []byte
 	for range 3 {
 		found, swapped, err := swap(ctx, a.store, place, old, sealed, left)

@@ -24,6 +24,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 // ClientKey is the private key of a client that authenticates by
@@ -112,7 +114,7 @@ func newKeyCredential(k ClientKey) *keyCredential {
 	c.public = signer.Public()
 	if leaf != nil {
 		old, thumb := sha1.Sum(leaf.Raw), sha256.Sum256(leaf.Raw)
-		c.x5t, c.x5tS256 = encode(old[:]), encode(thumb[:])
+		c.x5t, c.x5tS256 = seal.Encode(old[:]), seal.Encode(thumb[:])
 		c.notAfter = leaf.NotAfter
 	}
 	if k.SendChain {
@@ -245,7 +247,7 @@ func (c *keyCredential) assertion(in clientAuth) (string, error) {
 	}
 	issued := in.now().Add(-assertionAge)
 	claims := assertionClaims{
-		Issuer: in.ClientID, Subject: in.ClientID, Audience: c.audienceFor(at, in), ID: encode(randomBytes(16)),
+		Issuer: in.ClientID, Subject: in.ClientID, Audience: c.audienceFor(at, in), ID: seal.Encode(seal.Random(16)),
 		IssuedAt: issued.Unix(), NotBefore: issued.Unix(), Expires: issued.Add(assertionLife).Unix(),
 	}
 	h, err := json.Marshal(header)
@@ -256,12 +258,12 @@ func (c *keyCredential) assertion(in clientAuth) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	input := encode(h) + "." + encode(p)
+	input := seal.Encode(h) + "." + seal.Encode(p)
 	signature, err := c.sign(alg, []byte(input))
 	if err != nil {
 		return "", err
 	}
-	return input + "." + encode(signature), nil
+	return input + "." + seal.Encode(signature), nil
 }
 
 // audienceFor names the issuer and nothing else. With the token endpoint in aud

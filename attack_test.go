@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -99,7 +100,7 @@ var attacks = []struct {
 		o.Header = map[string]any{"crit": []string{"exp"}, "exp": 1}
 	})},
 
-	{"altered payload", onBoth, rewritten(func(h, p, s string) string { return h + "." + encode([]byte(`{"sub":"bob"}`)) + "." + s })},
+	{"altered payload", onBoth, rewritten(func(h, p, s string) string { return h + "." + seal.Encode([]byte(`{"sub":"bob"}`)) + "." + s })},
 	{"no signature", onBoth, rewritten(func(h, p, _ string) string { return h + "." + p + "." })},
 	{"two parts", onBoth, rewritten(func(h, p, _ string) string { return h + "." + p })},
 	{"four parts", onBoth, rewritten(func(h, p, s string) string { return h + "." + p + "." + s + "." + s })},
@@ -170,7 +171,7 @@ var attacks = []struct {
 
 	{"nonce missing", onBoth, without("nonce")},
 	{"nonce empty", onBoth, claim("nonce", "")},
-	{"nonce another", onBoth, claim("nonce", encode(make([]byte, 32)))},
+	{"nonce another", onBoth, claim("nonce", seal.Encode(make([]byte, 32)))},
 	{"nonce a list", onBoth, func(_ *signintest.Issuer, t *signintest.IDToken) { t.Claims["nonce"] = []any{t.Claims["nonce"]} }},
 	{"nonce by another case", onBoth, func(_ *signintest.Issuer, t *signintest.IDToken) {
 		t.Claims["Nonce"], t.Claims["noncE"] = t.Claims["nonce"], t.Claims["nonce"]

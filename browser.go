@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 const (
@@ -42,7 +44,7 @@ func (a *Auth) readBrowser(r *http.Request) *browser {
 		}
 		value, asked := strings.CutSuffix(value, ".s")
 		parts := strings.Split(value, ".")
-		secret, err := decode(parts[0])
+		secret, err := seal.Decode(parts[0])
 		if err != nil || len(secret) != secretLen {
 			continue
 		}
@@ -60,7 +62,7 @@ func (a *Auth) readBrowser(r *http.Request) *browser {
 // writeBrowser sets the cookie. SameSite=None because a form_post is a
 // cross-site POST, on which a Lax cookie does not arrive.
 func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) {
-	value := encode(b.secret)
+	value := seal.Encode(b.secret)
 	if b.trips > 0 {
 		value += "." + b.need + "." + strconv.Itoa(b.trips) + "." + strconv.FormatInt(b.since, 10)
 	}
@@ -110,8 +112,12 @@ func (b *browser) hash() []byte {
 // nonce and verifier belong to one challenge of this browser. They need not
 // be stored: who lacks the cookie cannot make them, and the issuer learns
 // only the nonce and the verifier's hash before the redemption.
-func (b *browser) nonce(id []byte) string    { return encode(mac(b.secret, []byte("nonce"), id)) }
-func (b *browser) verifier(id []byte) string { return encode(mac(b.secret, []byte("pkce"), id)) }
+func (b *browser) nonce(id []byte) string {
+	return seal.Encode(seal.MAC(b.secret, []byte("nonce"), id))
+}
+func (b *browser) verifier(id []byte) string {
+	return seal.Encode(seal.MAC(b.secret, []byte("pkce"), id))
+}
 
 // looping reports whether the last trips for need came to nothing.
 func (b *browser) looping(need string, now time.Time) bool {
@@ -155,5 +161,5 @@ func needOf(parts ...string) string {
 		all.WriteByte(0)
 	}
 	sum := sha256.Sum256(all.Bytes())
-	return encode(sum[:6])
+	return seal.Encode(sum[:6])
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 func TestTokenCovers(t *testing.T) {
@@ -86,7 +88,7 @@ func TestTokenRecordBounded(t *testing.T) {
 				t.Fatal("the newest token is gone")
 			}
 		}
-		a := &Auth{keys: newKeyring([][]byte{make([]byte, 32)})}
+		a := &Auth{keys: seal.New([][]byte{make([]byte, 32)})}
 		if n := len(a.sealRecord(make([]byte, 32), "key", r)); n > 64<<10 || len(r.Tokens) > maxHeld {
 			t.Errorf("a record of %d bytes with %d tokens", n, len(r.Tokens))
 		}

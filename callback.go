@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 const (
@@ -190,7 +192,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	})
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
 		// Issuer or store? The page should blame the right one.
-		if _, _, storeErr := a.get(context.WithoutCancel(ctx), storeKey("c", tx.ID)); storeErr != nil {
+		if _, _, storeErr := a.get(context.WithoutCancel(ctx), seal.StoreKey("c", tx.ID)); storeErr != nil {
 			return nil, storeErr
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -126,7 +127,7 @@ func TestCallbackState(t *testing.T) {
 		}
 		return state
 	}
-	foreign := newKeyring([][]byte{bytes.Repeat([]byte{9}, 32)})
+	foreign := seal.New([][]byte{bytes.Repeat([]byte{9}, 32)})
 	for _, tc := range []struct{ name, state string }{
 		{"empty", ""},
 		{"not base64", "%%%"},
@@ -143,8 +144,8 @@ func TestCallbackState(t *testing.T) {
 		{"twice", good + good},
 		{"huge", strings.Repeat("A", maxState+4)},
 		{"plain JSON", string(plain)},
-		{"sealed by other keys", encode(foreign.seal("state", nil, a.party(), plain))},
-		{"sealed for another purpose", encode(a.keys.seal("ask", nil, a.party(), plain))},
+		{"sealed by other keys", seal.Encode(foreign.Seal("state", nil, a.party(), plain))},
+		{"sealed for another purpose", seal.Encode(a.keys.Seal("ask", nil, a.party(), plain))},
 		{"sealed for another client", beside(func(c *Config) { c.ClientID = "other" })},
 		{"sealed for another issuer", beside(func(c *Config) { c.Issuer = "https://evil.example.test" })},
 		{"another value of ours", a.sealNeed(&InteractionRequiredError{Reason: ReasonSignIn}, newReturnPath("/page/x"))},

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 const (
@@ -147,7 +149,7 @@ func wwwAuthenticate(need *InteractionRequiredError) string {
 func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, to returnPath) {
 	b := a.readBrowser(r)
 	if b == nil {
-		b = &browser{secret: randomBytes(secretLen)}
+		b = &browser{secret: seal.Random(secretLen)}
 	}
 	a.challengeBrowser(w, r, b, need, to)
 }
@@ -192,7 +194,7 @@ var errLoop = errors.New("sign-in completed three times in a minute and came to 
 
 func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to returnPath) *transaction {
 	tx := &transaction{
-		ID: randomBytes(16), Time: a.now().UnixMilli(), Return: to.String(), Browser: b.hash(),
+		ID: seal.Random(16), Time: a.now().UnixMilli(), Return: to.String(), Browser: b.hash(),
 		Redirect: a.site(r).url(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR,
 		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
@@ -203,7 +205,7 @@ func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *Int
 		tx.MaxAge = new(int64(a.cfg.MaxAge.Seconds()))
 	}
 	if s != nil {
-		tx.Session = a.keys.seal("extend", b.secret, tx.ID, s.secret)
+		tx.Session = a.keys.Seal("extend", b.secret, tx.ID, s.secret)
 	}
 	return tx
 }
@@ -272,7 +274,7 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 	set("scope", strings.Join(a.challengeScopes(need), " "))
 	set("state", state)
 	set("nonce", b.nonce(tx.ID))
-	set("code_challenge", encode(challenge[:]))
+	set("code_challenge", seal.Encode(challenge[:]))
 	set("code_challenge_method", "S256")
 	set("resource", need.Resource)
 	set("claims", withCapabilities(need.Claims, a.cfg.ClientCapabilities))
@@ -323,7 +325,7 @@ func (a *Auth) sealState(tx *transaction) (string, error) {
 	if err := e.Encode(tx); err != nil {
 		return "", err
 	}
-	return encode(a.keys.seal("state", nil, a.party(), plain.Bytes())), nil
+	return seal.Encode(a.keys.Seal("state", nil, a.party(), plain.Bytes())), nil
 }
 
 // party names client and issuer.
@@ -333,19 +335,19 @@ func (a *Auth) party() []byte { return []byte(a.cfg.Issuer + "\x00" + a.cfg.Clie
 // not it is still good for anything.
 func (a *Auth) openState(raw string) (*transaction, error) {
 	if raw == "" || len(raw) > maxState {
-		return nil, errUnsealed
+		return nil, seal.ErrUnsealed
 	}
-	sealed, err := decode(raw)
+	sealed, err := seal.Decode(raw)
 	if err != nil {
-		return nil, errUnsealed
+		return nil, seal.ErrUnsealed
 	}
-	plain, err := a.keys.open("state", nil, a.party(), sealed)
+	plain, err := a.keys.Open("state", nil, a.party(), sealed)
 	if err != nil {
 		return nil, err
 	}
 	tx := &transaction{}
 	if err := json.Unmarshal(plain, tx); err != nil || len(tx.ID) != 16 {
-		return nil, errUnsealed
+		return nil, seal.ErrUnsealed
 	}
 	return tx, nil
 }

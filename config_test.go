@@ -192,7 +192,7 @@ func TestConfigIsCopied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed := a.keys.seal("test", nil, nil, []byte("x"))
+	sealed := a.keys.Seal("test", nil, nil, []byte("x"))
 	c.Scopes[1], c.Tenants[0] = "changed", "changed"
 	c.TrustedProxies[0] = netip.Prefix{}
 	c.AuthParams.Set("state", "changed")
@@ -201,7 +201,7 @@ func TestConfigIsCopied(t *testing.T) {
 		a.cfg.AuthParams.Has("state") || !a.cfg.TrustedProxies[0].IsValid() {
 		t.Errorf("%+v", a.cfg)
 	}
-	if _, err := a.keys.open("test", nil, nil, sealed); err != nil {
+	if _, err := a.keys.Open("test", nil, nil, sealed); err != nil {
 		t.Error("the keys changed")
 	}
 }

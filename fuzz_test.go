@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -135,7 +136,7 @@ func FuzzState(f *testing.F) {
 			}
 		}
 		tx := &transaction{
-			ID: randomBytes(16), Time: at, Return: newReturnPath(to).String(), Browser: a.browser.hash(),
+			ID: seal.Random(16), Time: at, Return: newReturnPath(to).String(), Browser: a.browser.hash(),
 			Scopes: strings.Fields(strings.ToValidUTF8(scopes[:min(len(scopes), 500)], "")), MaxAge: &at, Interactive: flip&1 == 1,
 		}
 		if len(tx.Scopes) == 0 {
@@ -179,7 +180,7 @@ func FuzzCallback(f *testing.F) {
 	}
 	f.Add([]byte("state=%zz&&&;=\x00"))
 	f.Add(bytes.Repeat([]byte("a=b&"), 40))
-	cookie := a.browserCookies(true)[0] + "=" + encode(a.browser.secret)
+	cookie := a.browserCookies(true)[0] + "=" + seal.Encode(a.browser.secret)
 	f.Fuzz(func(t *testing.T, form []byte) {
 		for _, w := range []*httptest.ResponseRecorder{
 			a.serve(t, http.MethodPost, "/oidc/callback", "", cookie, form),
@@ -199,7 +200,7 @@ func FuzzCallback(f *testing.F) {
 // session or a fault.
 func FuzzBrowserCookie(f *testing.F) {
 	a := newFuzzed(f)
-	good := encode(a.browser.secret)
+	good := seal.Encode(a.browser.secret)
 	for _, s := range []string{
 		"", good, good + ".signin.3.1800000000", good + ".signin.-1.-1", good + ".s", good + ".x.99999999999999999999.1",
 		good + "=", `"` + good + `"`, strings.Repeat(".", 200), strings.Repeat("A", 5000), good + "; " + good, good + ".a;b.1.1",

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 // maxIDToken bounds what we parse of one, and leaves room in a store's value
@@ -224,7 +226,7 @@ func verifyHash(alg, claim, value string) error {
 	}
 	h.Write([]byte(value))
 	sum := h.Sum(nil)
-	if subtle.ConstantTimeCompare([]byte(claim), []byte(encode(sum[:len(sum)/2]))) != 1 {
+	if subtle.ConstantTimeCompare([]byte(claim), []byte(seal.Encode(sum[:len(sum)/2]))) != 1 {
 		return errors.New("missing or not the value's")
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 // The index leads from a user, and from a session at the issuer (sid), to the
@@ -45,7 +47,7 @@ type indexed struct {
 // indexPlace is where a list stands, and the key it is sealed by.
 type indexPlace struct {
 	name string
-	ring keyring
+	ring seal.Keyring
 }
 
 // indexPlaces are the places of one value, under each key. They belong to one
@@ -53,7 +55,7 @@ type indexPlace struct {
 func (a *Auth) indexPlaces(kind, value string) []indexPlace {
 	places := make([]indexPlace, len(a.keys))
 	for i, k := range a.keys {
-		places[i] = indexPlace{k.name(kind, string(a.party())+"\x00"+value), keyring{k}}
+		places[i] = indexPlace{k.Name(kind, string(a.party())+"\x00"+value), seal.Keyring{k}}
 	}
 	return places
 }
@@ -230,14 +232,14 @@ func (p indexPlace) seal(l indexList) []byte {
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	return p.ring.seal("index", nil, []byte(p.name), plain)
+	return p.ring.Seal("index", nil, []byte(p.name), plain)
 }
 
 // open reads a list. One that does not open is nobody's: its name and its seal
 // come from the same key.
 func (p indexPlace) open(sealed []byte) indexList {
 	var l indexList
-	plain, err := p.ring.open("index", nil, []byte(p.name), sealed)
+	plain, err := p.ring.Open("index", nil, []byte(p.name), sealed)
 	if err != nil || json.Unmarshal(plain, &l) != nil {
 		return indexList{}
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 // A lease makes one replica at a time do a thing: redeem a code, spend a
@@ -61,7 +63,7 @@ type lease struct {
 // answer is a *storeError after a few seconds.
 func acquire(ctx context.Context, store Store, key string, ttl time.Duration) (held *lease, outcome []byte, err error) {
 	l := &lease{store: store, key: key, ttl: ttl}
-	l.value = append(append([]byte{leaseMark}, randomBytes(16)...), make([]byte, 8)...)
+	l.value = append(append([]byte{leaseMark}, seal.Random(16)...), make([]byte, 8)...)
 
 	var seen []byte       // the holder's value, as last read
 	var since time.Time   // when we first saw it

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 // login starts a sign-in for whoever opens it: a link in an answer that could
@@ -101,15 +103,15 @@ func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	return encode(a.keys.seal("ask", nil, a.party(), plain))
+	return seal.Encode(a.keys.Seal("ask", nil, a.party(), plain))
 }
 
 func (a *Auth) openAsk(raw string) (*ask, error) {
-	sealed, err := decode(raw)
+	sealed, err := seal.Decode(raw)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := a.keys.open("ask", nil, a.party(), sealed)
+	plain, err := a.keys.Open("ask", nil, a.party(), sealed)
 	if err != nil {
 		return nil, err
 	}

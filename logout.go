@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 const (
@@ -85,7 +87,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	}
 	// Whoever keeps a token must not be able to end later sessions with it. It
 	// is marked as used when all is done: until then the issuer may try again.
-	once := storeKey("j", append(a.party(), "\x00"+token.Issuer+"\x00"+token.ID...))
+	once := seal.StoreKey("j", append(a.party(), "\x00"+token.Issuer+"\x00"+token.ID...))
 	used, err := readFresh(ctx, a.store, once)
 	if err != nil {
 		return err

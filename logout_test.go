@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -278,7 +279,7 @@ func TestIndex(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for i := range maxIndexed {
-		wg.Go(func() { enter(storeKey("s", []byte{byte(i)})) })
+		wg.Go(func() { enter(seal.StoreKey("s", []byte{byte(i)})) })
 	}
 	wg.Wait()
 	place := a.indexPlaces(indexUser, userValue("i", "s"))[0]
@@ -298,11 +299,11 @@ func TestIndex(t *testing.T) {
 	if err := a.drop(ctx, third); err != nil {
 		t.Fatal(err)
 	}
-	enter(storeKey("s", []byte("one more")))
+	enter(seal.StoreKey("s", []byte("one more")))
 	if left, _ := readFresh(ctx, a.store, oldest); left == nil || count() != maxIndexed {
 		t.Errorf("%d entries, want %d; the oldest lives: %t", count(), maxIndexed, left != nil)
 	}
-	enter(storeKey("s", []byte("and another")))
+	enter(seal.StoreKey("s", []byte("and another")))
 	if n := count(); n != maxIndexed {
 		t.Errorf("%d entries, want %d", n, maxIndexed)
 	}

@@ -59,6 +59,7 @@ import (
 	"time"
 
 	"github.com/gorilla/sessions"
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 // Auth signs users in to one application at one issuer. Its methods may be
@@ -66,7 +67,7 @@ import (
 type Auth struct {
 	cfg      Config
 	base     site // of BaseURL, if set
-	keys     keyring
+	keys     seal.Keyring
 	issuer   *issuer
 	store    Store
 	sessions sessions.Store
@@ -98,7 +99,7 @@ func New(c Config) (*Auth, error) {
 	}
 	a := &Auth{
 		cfg:          c,
-		keys:         newKeyring(c.Keys),
+		keys:         seal.New(c.Keys),
 		store:        c.Store,
 		sessions:     c.Sessions,
 		opened:       newOpened(),
@@ -277,7 +278,7 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need
 func (a *Auth) Ready(ctx context.Context) error {
 	_, issuerErr := a.issuer.metadata(ctx)
 	// Past any copy: one serves for a while after its store has gone.
-	_, storeErr := readFresh(ctx, a.store, storeKey("ready", nil))
+	_, storeErr := readFresh(ctx, a.store, seal.StoreKey("ready", nil))
 	return errors.Join(issuerErr, storeErr)
 }
 

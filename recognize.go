@@ -1,6 +1,10 @@
 package signin
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/seed454743b5/signin/internal/seal"
+)
 
 // Recognize signs in, without asking them anything, visitors whom the issuer
 // knows already (prompt=none; OpenID Connect Core, 3.1.2.1). It is for pages
@@ -25,7 +29,7 @@ func (a *Auth) Recognize(next http.Handler) http.Handler {
 		b := a.readBrowser(r)
 		switch {
 		case b == nil:
-			a.writeBrowser(w, r, &browser{secret: randomBytes(secretLen)})
+			a.writeBrowser(w, r, &browser{secret: seal.Random(secretLen)})
 		case !b.asked && a.ready(r):
 			b.asked = true
 			need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "none", silent: true}

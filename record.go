@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 // record is what the store keeps of a session, sealed: identity and tokens.
@@ -44,11 +46,11 @@ func (s *session) name() (secret []byte, key string) {
 }
 
 func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, error) {
-	packed, err := a.keys.open("record", secret, a.recordData(key), sealed)
+	packed, err := a.keys.Open("record", secret, a.recordData(key), sealed)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := unpack(packed)
+	plain, err := seal.Unpack(packed)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +64,7 @@ func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, 
 	s, r := &o.session, &o.record
 	r.Tokens = o.tokens[:0]
 	if err := json.Unmarshal(plain, r); err != nil {
-		return nil, errUnsealed
+		return nil, seal.ErrUnsealed
 	}
 	for i, t := range r.Tokens {
 		if slices.Equal(t.Scopes, a.scopes) {
@@ -71,7 +73,7 @@ func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, 
 	}
 	claims := idClaims{}
 	if err := decodeClaims(r.IDToken, &claims); err != nil {
-		return nil, errUnsealed
+		return nil, seal.ErrUnsealed
 	}
 	*s = session{
 		secret: secret, key: key, sealed: sealed, record: r,
@@ -85,7 +87,7 @@ func (a *Auth) sealRecord(secret []byte, key string, r *record) []byte {
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	return a.keys.seal("record", secret, a.recordData(key), pack(plain))
+	return a.keys.Seal("record", secret, a.recordData(key), seal.Pack(plain))
 }
 
 // recordData binds a record to its place, and to our client at our issuer: an
@@ -106,7 +108,7 @@ func (a *Auth) remaining(r *record, now time.Time) time.Duration {
 
 // freshSession reads a session past any copy. It is nil if there is none.
 func (a *Auth) freshSession(ctx context.Context, secret []byte) (*session, error) {
-	key := storeKey("s", secret)
+	key := seal.StoreKey("s", secret)
 	sealed, err := readFresh(ctx, a.store, key)
 	if err != nil || sealed == nil {
 		return nil, err
@@ -154,7 +156,7 @@ func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*s
 // create writes the record of a sign-in that began at since, trying again
 // while the store fails. It reports errStale if a sign-out was faster.
 func (a *Auth) create(ctx context.Context, secret []byte, r *record, since time.Time) (*session, error) {
-	key := storeKey("s", secret)
+	key := seal.StoreKey("s", secret)
 	sealed := a.sealRecord(secret, key, r)
 	var claims idClaims
 	if err := decodeClaims(r.IDToken, &claims); err != nil {

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 const (
@@ -34,7 +36,7 @@ type redeemed struct {
 // gets here: its cookie opens the outcome. If whoever claimed the state died,
 // the code may have been spent, and it is not tried again.
 func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken) (*redeemed, error) {
-	key := storeKey("c", tx.ID)
+	key := seal.StoreKey("c", tx.ID)
 	claim, outcome, err := acquire(ctx, a.store, key, claimLifetime)
 	if err != nil {
 		return nil, err
@@ -56,7 +58,7 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 	if done.refused {
 		plain[0] = 1
 	}
-	left = append([]byte{claimDone}, a.keys.seal("claim", b.secret, []byte(key), plain)...)
+	left = append([]byte{claimDone}, a.keys.Seal("claim", b.secret, []byte(key), plain)...)
 	return done, nil
 }
 
@@ -74,7 +76,7 @@ func (a *Auth) settled(ctx context.Context, key string, outcome []byte, b *brows
 	if outcome[0] != claimDone {
 		return nil, errStale
 	}
-	plain, err := a.keys.open("claim", b.secret, []byte(key), outcome[1:])
+	plain, err := a.keys.Open("claim", b.secret, []byte(key), outcome[1:])
 	if err != nil || len(plain) != 1+secretLen {
 		return nil, errStale
 	}
@@ -147,7 +149,7 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *idToken, answer *tokenAnswer, token held) (*session, error) {
 	home := homeAccount(answer.ClientInfo)
 	var before *session
-	if secret, err := a.keys.open("extend", b.secret, tx.ID, tx.Session); err == nil {
+	if secret, err := a.keys.Open("extend", b.secret, tx.ID, tx.Session); err == nil {
 		err := insist(ctx, func() (err error) {
 			before, err = a.freshSession(ctx, secret)
 			return err
@@ -184,7 +186,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 		IDToken: id.raw, HomeAccount: home,
 	}
 	r.add(token, answer.RefreshToken)
-	s, err := a.create(ctx, randomBytes(secretLen), r, tx.began())
+	s, err := a.create(ctx, seal.Random(secretLen), r, tx.began())
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +216,7 @@ func redemptionFailed(again string, err error) error {
 // homeAccount is uid.utid of Entra's client_info, or nothing. It came over
 // TLS from the token endpoint, which is all that vouches for it.
 func homeAccount(clientInfo string) string {
-	raw, err := decode(strings.TrimRight(clientInfo, "="))
+	raw, err := seal.Decode(strings.TrimRight(clientInfo, "="))
 	if err != nil || len(raw) > 1024 {
 		return ""
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -213,7 +214,7 @@ func TestOrphanedClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := append([]byte{leaseMark}, bytes.Repeat([]byte{1}, 24)...)
-	if _, ok, err := store.Swap(t.Context(), storeKey("c", tx.ID), nil, dead, claimLifetime); !ok || err != nil {
+	if _, ok, err := store.Swap(t.Context(), seal.StoreKey("c", tx.ID), nil, dead, claimLifetime); !ok || err != nil {
 		t.Fatalf("claiming the state: %t %v", ok, err)
 	}
 	for _, p := range posts(b, r, 3) {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 const (
@@ -69,7 +71,7 @@ func (a *Auth) refreshLeased(ctx context.Context, s *session, req *TokenRequest)
 		}
 	}
 	a.issuer.metadata(ctx) // which may take its time, rather now than under the lease
-	l, err := exclude(ctx, a.store, storeKey("l", s.secret), leaseTTL)
+	l, err := exclude(ctx, a.store, seal.StoreKey("l", s.secret), leaseTTL)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +239,7 @@ func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(
 	a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
 	// Under a name of its own: were another save of this session under way,
 	// this one must not be taken for it.
-	a.background(ctx, "save."+l.key+encode(randomBytes(8)), saveLimit, func(ctx context.Context) {
+	a.background(ctx, "save."+l.key+seal.Encode(seal.Random(8)), saveLimit, func(ctx context.Context) {
 		defer l.end(ctx, nil)
 		_, err := a.update(ctx, s, change)
 		switch {

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -157,7 +158,7 @@ func TestRefreshHolderDies(t *testing.T) {
 			r := l.record(cookies)
 			l.replicas[1].in(cookies, func(_ http.ResponseWriter, req *http.Request) {
 				secret, _ := l.replicas[1].readSecret(req)
-				dead, _, err := acquire(l.t.Context(), l.store, storeKey("l", secret), leaseTTL)
+				dead, _, err := acquire(l.t.Context(), l.store, seal.StoreKey("l", secret), leaseTTL)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -432,7 +433,7 @@ func TestRefreshLeasePoisoned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key = storeKey("l", s.secret)
+			key = seal.StoreKey("l", s.secret)
 		})
 		if _, swapped, err := swap(l.t.Context(), l.store, key, nil, []byte("X"), time.Minute); err != nil || !swapped {
 			t.Fatal(swapped, err)

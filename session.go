@@ -12,6 +12,7 @@ import (
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
+	"github.com/seed454743b5/signin/internal/seal"
 	"golang.org/x/oauth2"
 )
 
@@ -142,7 +143,7 @@ func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
 		if secret, err = a.readSecret(r); err != nil || secret == nil {
 			return nil, err
 		}
-		key = storeKey("s", secret)
+		key = seal.StoreKey("s", secret)
 		if id == "" {
 			id = key
 			known = a.opened.get(id)
@@ -157,7 +158,7 @@ func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
 		return nil, nil
 	}
 	s := known
-	if s == nil || !sameSeal(s.sealed, sealed) {
+	if s == nil || !seal.Same(s.sealed, sealed) {
 		if s, err = a.openSession(secret, key, sealed); err != nil {
 			return nil, nil // made with a dropped key
 		}
@@ -300,12 +301,12 @@ const secretField = "signin"
 // newCookieStore is the default: 32 bytes in a cookie, sealed by
 // securecookie under each key. An application for other people may have the
 // same keys, and must not take this one's cookie.
-func newCookieStore(keys keyring, party []byte, lifetime time.Duration) *sessions.CookieStore {
+func newCookieStore(keys seal.Keyring, party []byte, lifetime time.Duration) *sessions.CookieStore {
 	store := &sessions.CookieStore{Options: &sessions.Options{
 		Path: "/", HttpOnly: true, Secure: true, SameSite: http.SameSiteLaxMode,
 	}}
 	for _, k := range keys {
-		codec := securecookie.New(derive(k.secret, party, "cookie mac", 32), derive(k.secret, party, "cookie", 32))
+		codec := securecookie.New(k.Subkey(party, "cookie mac", 32), k.Subkey(party, "cookie", 32))
 		store.Codecs = append(store.Codecs, codec.SetSerializer(secretOnly{}))
 	}
 	store.MaxAge(int(lifetime.Seconds()))

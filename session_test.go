@@ -21,6 +21,7 @@ import (
 
 	"github.com/gorilla/sessions"
 
+	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -418,7 +419,7 @@ func TestStoreDumpTellsNothing(t *testing.T) {
 	if err != nil || len(secret) != secretLen {
 		t.Fatal(err)
 	}
-	words := append(a.issuer.Secrets(), "alice", "bob", "example", "Mail", "access_token", string(secret), encode(secret), string(cookie))
+	words := append(a.issuer.Secrets(), "alice", "bob", "example", "Mail", "access_token", string(secret), seal.Encode(secret), string(cookie))
 	dump := store.dump()
 	if len(store.records()) != 1 {
 		t.Fatalf("%d records, want 1", len(store.records()))
@@ -431,7 +432,7 @@ func TestStoreDumpTellsNothing(t *testing.T) {
 		}
 		if strings.HasPrefix(key, "s.") {
 			for _, bind := range [][]byte{nil, []byte(key), make([]byte, 32)} {
-				if _, err := a.keys.open("record", bind, []byte(key), value); err == nil {
+				if _, err := a.keys.Open("record", bind, []byte(key), value); err == nil {
 					t.Error("a record opens without its cookie")
 				}
 			}

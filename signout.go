@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/seal"
 )
 
 // SignOut ends the session of the browser, here and at the issuer (OpenID
@@ -47,7 +49,7 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	// begun beside this one.
 	if a.readBrowser(r) != nil {
 		// Recognize has no business with who has just left.
-		a.writeBrowser(w, r, &browser{secret: randomBytes(secretLen), asked: true})
+		a.writeBrowser(w, r, &browser{secret: seal.Random(secretLen), asked: true})
 	}
 	// Back would show pages as they were, out of the back/forward cache.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
@@ -65,9 +67,9 @@ func (a *Auth) backFromIssuer(r *http.Request) bool {
 	if !ok || len(raw) > 200 || r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, a.cfg.SignedOutPath) {
 		return false
 	}
-	sealed, err := decode(raw)
+	sealed, err := seal.Decode(raw)
 	if err == nil {
-		_, err = a.keys.open("signed out", nil, a.party(), sealed)
+		_, err = a.keys.Open("signed out", nil, a.party(), sealed)
 	}
 	return err == nil
 }
@@ -87,7 +89,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.drop(r.Context(), storeKey("s", secret)); err != nil {
+	if err := a.drop(r.Context(), seal.StoreKey("s", secret)); err != nil {
 		return nil, err
 	}
 	if s == nil {
@@ -126,7 +128,7 @@ func (a *Auth) endSessionURL(r *http.Request, s *session, home site) string {
 	q := u.Query()
 	q.Set("client_id", a.cfg.ClientID)
 	q.Set("post_logout_redirect_uri", home.url(a.cfg.SignedOutPath))
-	q.Set("state", encode(a.keys.seal("signed out", nil, a.party(), nil)))
+	q.Set("state", seal.Encode(a.keys.Seal("signed out", nil, a.party(), nil)))
 	// Of a session that has expired here nothing is left to tell; at the issuer
 	// it may go on all the same.
 	if s != nil {
@@ -148,7 +150,7 @@ func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) 
 	if meta.RevocationEndpoint == "" || refresh == "" {
 		return
 	}
-	a.background(ctx, "revoke."+storeKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
+	a.background(ctx, "revoke."+seal.StoreKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
 		form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
 		resp, _, _, err := a.postForm(ctx, meta, meta.RevocationEndpoint, form)
 		if err == nil && resp.StatusCode != http.StatusOK {

@@ -1,4 +1,7 @@
-package signin
+// Package seal encrypts what leaves the process: cookies, the state parameter,
+// records. It is a wall: a configured key goes in by [New], and its bytes
+// never come out.
+package seal
 
 import (
 	"crypto/aes"
@@ -26,18 +29,22 @@ const (
 	sealHeader  = 1 + keyIDLen + saltLen
 )
 
-var errUnsealed = errors.New("does not open under our keys")
+// ErrUnsealed says that a value is not one that we sealed for this purpose and
+// this place. It does not say why.
+var ErrUnsealed = errors.New("does not open under our keys")
 
-// keyring holds the keys derived from Config.Keys. The first seals, all open.
-type keyring []rootKey
+// Keyring holds the keys derived from Config.Keys. The first seals, all open.
+type Keyring []Key
 
-type rootKey struct {
+// Key is one configured key, as the secrets derived from it.
+type Key struct {
 	id     [keyIDLen]byte
 	secret []byte
 }
 
-func newKeyring(keys [][]byte) keyring {
-	ring := make(keyring, len(keys))
+// New derives a Keyring. Each of keys is 32 random bytes.
+func New(keys [][]byte) Keyring {
+	ring := make(Keyring, len(keys))
 	for i, k := range keys {
 		ring[i].secret = derive(k, nil, "root", 32)
 		copy(ring[i].id[:], derive(k, nil, "id", keyIDLen))
@@ -45,15 +52,20 @@ func newKeyring(keys [][]byte) keyring {
 	return ring
 }
 
-// name is where a value stands in the store under this key, for who knows what
+// Name is where a value stands in the store under this key, for who knows what
 // it is called. Nobody else can tell whose it is.
-func (k rootKey) name(kind, value string) string {
-	return kind + "." + encode(mac(derive(k.secret, nil, "index "+kind, 32), []byte(value))[:24])
+func (k Key) Name(kind, value string) string {
+	return kind + "." + Encode(MAC(derive(k.secret, nil, "index "+kind, 32), []byte(value))[:24])
 }
 
-// seal encrypts plain for one purpose. Only who has bind too can open it, and
+// Subkey is n bytes for one purpose outside this package, made of the key.
+func (k Key) Subkey(salt []byte, info string, n int) []byte {
+	return derive(k.secret, salt, info, n)
+}
+
+// Seal encrypts plain for one purpose. Only who has bind too can open it, and
 // only beside the same aad.
-func (ring keyring) seal(purpose string, bind, aad, plain []byte) []byte {
+func (ring Keyring) Seal(purpose string, bind, aad, plain []byte) []byte {
 	k := ring[0]
 	out := make([]byte, sealHeader, sealHeader+len(plain)+16)
 	out[0] = sealVersion
@@ -63,10 +75,10 @@ func (ring keyring) seal(purpose string, bind, aad, plain []byte) []byte {
 	return gcm.Seal(out, nonce, plain, aad)
 }
 
-// open reverses seal. The error says nothing about why.
-func (ring keyring) open(purpose string, bind, aad, sealed []byte) ([]byte, error) {
+// Open reverses seal. The error says nothing about why.
+func (ring Keyring) Open(purpose string, bind, aad, sealed []byte) ([]byte, error) {
 	if len(sealed) < sealHeader || sealed[0] != sealVersion {
-		return nil, errUnsealed
+		return nil, ErrUnsealed
 	}
 	for _, k := range ring {
 		if [keyIDLen]byte(sealed[1:]) != k.id {
@@ -77,10 +89,10 @@ func (ring keyring) open(purpose string, bind, aad, sealed []byte) ([]byte, erro
 			return plain, nil
 		} // two keys may have one id
 	}
-	return nil, errUnsealed
+	return nil, ErrUnsealed
 }
 
-func (k rootKey) cipher(purpose string, bind, salt []byte) (cipher.AEAD, []byte) {
+func (k Key) cipher(purpose string, bind, salt []byte) (cipher.AEAD, []byte) {
 	secret := append(append(make([]byte, 0, len(k.secret)+len(bind)), k.secret...), bind...)
 	material := derive(secret, salt, purpose, 32+12)
 	block, err := aes.NewCipher(material[:32])
@@ -94,9 +106,9 @@ func (k rootKey) cipher(purpose string, bind, salt []byte) (cipher.AEAD, []byte)
 	return gcm, material[32:]
 }
 
-// sameSeal reports whether two sealed values came from one call of seal. It
+// Same reports whether two sealed values came from one call of seal. It
 // compares the header, whose salt is never used twice.
-func sameSeal(a, b []byte) bool {
+func Same(a, b []byte) bool {
 	if len(a) != len(b) || len(a) < sealHeader {
 		return false
 	}
@@ -114,13 +126,14 @@ func derive(secret, salt []byte, info string, n int) []byte {
 	return out
 }
 
-// storeKey names a value in the store after a secret, so that the name tells
+// StoreKey names a value in the store after a secret, so that the name tells
 // nothing. It does not depend on Config.Keys.
-func storeKey(kind string, secret []byte) string {
-	return kind + "." + encode(derive(secret, nil, "store key "+kind, 24))
+func StoreKey(kind string, secret []byte) string {
+	return kind + "." + Encode(derive(secret, nil, "store key "+kind, 24))
 }
 
-func mac(key []byte, parts ...[]byte) []byte {
+// MAC is HMAC with SHA-256 over the parts, one after another.
+func MAC(key []byte, parts ...[]byte) []byte {
 	h := hmac.New(sha256.New, key)
 	for _, p := range parts {
 		h.Write(p)
@@ -128,17 +141,19 @@ func mac(key []byte, parts ...[]byte) []byte {
 	return h.Sum(nil)
 }
 
-func randomBytes(n int) []byte {
+// Random returns n random bytes.
+func Random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b) // never fails (crypto/rand)
 	return b
 }
 
-func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+// Encode is base64url without padding.
+func Encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// decode takes what encode returned and nothing else: encoding/base64 alone
+// Decode takes what encode returned and nothing else: encoding/base64 alone
 // would skip line breaks.
-func decode(s string) ([]byte, error) {
+func Decode(s string) ([]byte, error) {
 	if strings.ContainsAny(s, "\r\n") {
 		return nil, base64.CorruptInputError(strings.IndexAny(s, "\r\n"))
 	}

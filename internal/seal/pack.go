@@ -1,4 +1,4 @@
-package signin
+package seal
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ func newPacker() *flate.Writer {
 	return w
 }
 
-// pack makes a record a quarter smaller: tokens are base64, which has six bits
+// Pack makes a record a quarter smaller: tokens are base64, which has six bits
 // in each byte.
 //
 // Compression before encryption can betray a secret by the length of what is
@@ -31,7 +31,7 @@ func newPacker() *flate.Writer {
 // matching: a guess that occurs in the secret is written as a reference to it.
 // HuffmanOnly has none. The length depends on how often each byte occurs in
 // all, and of a token of random letters that is known beforehand.
-func pack(plain []byte) []byte {
+func Pack(plain []byte) []byte {
 	var b bytes.Buffer
 	b.Grow(len(plain) + 64)
 	w := packers.Get().(*flate.Writer)
@@ -42,17 +42,17 @@ func pack(plain []byte) []byte {
 	return b.Bytes()
 }
 
-// unpack reverses pack.
-func unpack(packed []byte) ([]byte, error) {
+// Unpack reverses pack.
+func Unpack(packed []byte) ([]byte, error) {
 	r := unpackers.Get().(io.ReadCloser)
 	defer unpackers.Put(r)
 	if err := r.(flate.Resetter).Reset(bytes.NewReader(packed), nil); err != nil {
-		return nil, errUnsealed
+		return nil, ErrUnsealed
 	}
 	b := bytes.NewBuffer(make([]byte, 0, 2*len(packed)))
 	n, err := io.Copy(b, io.LimitReader(r, maxUnpacked+1))
 	if err != nil || n > maxUnpacked {
-		return nil, errUnsealed
+		return nil, ErrUnsealed
 	}
 	return b.Bytes(), nil
 }
