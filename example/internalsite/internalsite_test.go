@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"regexp"
 	"strings"
 	"sync"
@@ -193,8 +194,9 @@ func TestUserReachesUpstream(t *testing.T) {
 		t.Errorf("upstream was asked for %s at %s", r.RequestURI, r.Host)
 	}
 	for name, want := range map[string]string{
-		"X-Forwarded-User": "Alice Ä.", "X-Forwarded-User-Id": "alice", "X-Forwarded-User-Email": "alice@example.com",
-		"X-Forwarded-Host": f.host, "X-Forwarded-Proto": "http", "X-Forwarded-For": "127.0.0.1",
+		"X-Forwarded-User": "alice", "X-Forwarded-User-Id": "alice", "X-Forwarded-User-Email": "alice@example.com",
+		"X-Forwarded-Preferred-Username": "Alice Ä.",
+		"X-Forwarded-Host":               f.host, "X-Forwarded-Proto": "http", "X-Forwarded-For": "127.0.0.1",
 		"Authorization": "",
 	} {
 		if got := strings.Join(r.Header.Values(name), "|"); got != want {
@@ -226,6 +228,7 @@ func forgedHeadersAreDropped(t *testing.T, header string) {
 	under := strings.ReplaceAll(header, "-", "_")
 	for name, lines := range map[string]string{
 		"as it is":           "$: mallory\n$-Id: mallory\n$-Email: mallory\n",
+		"the name":           "X-Forwarded-Preferred-Username: mallory\nX_Forwarded_Preferred_Username: mallory\nConnection: X-Forwarded-Preferred-Username\n",
 		"lower case":         strings.ToLower(header + ": mallory\n" + header + "-Id: mallory\n"),
 		"upper case":         strings.ToUpper(header) + ": mallory\n" + strings.ToUpper(header) + "-EMAIL: mallory\n",
 		"twice":              "$: mallory\n$: mallory\n",
@@ -255,10 +258,12 @@ func forgedHeadersAreDropped(t *testing.T, header string) {
 		if len(r.Trailer) > 0 || strings.Contains(dump.String(), "mallory") {
 			t.Errorf("%s: upstream got\n%s%v", name, &dump, r.Trailer)
 		}
-		if got := r.Header.Values(header + "-Id"); len(got) != 1 || got[0] != "alice" {
-			t.Errorf("%s: the id is %q, want alice once", name, got)
+		for _, h := range []string{header, header + "-Id"} {
+			if got := r.Header.Values(h); len(got) != 1 || got[0] != "alice" {
+				t.Errorf("%s: %s is %q, want alice once", name, h, got)
+			}
 		}
-		if got := r.Header.Values(header); len(got) != 1 || got[0] != "Alice Ä." {
+		if got := r.Header.Values("X-Forwarded-Preferred-Username"); len(got) != 1 || got[0] != "Alice Ä." {
 			t.Errorf("%s: the name is %q", name, got)
 		}
 		if got := r.Header.Values(header + "-Email"); len(got) != 1 || got[0] != "alice@example.com" {
@@ -274,16 +279,43 @@ func forgedHeadersAreDropped(t *testing.T, header string) {
 	}
 }
 
-// A name may be the user's own choice: it must not begin a header of its own.
-// A subject that would change on the way is refused.
-func TestNamesAreCleaned(t *testing.T) {
+// The header that servers take for a login tells users apart, whatever names
+// they choose: it carries the subject. A name that would change on the way is
+// not sent, for what is left of it may be the name of somebody else. A subject
+// that would change is refused.
+func TestUsersStayApart(t *testing.T) {
 	f := start(t, ok, "-allow-anyone")
+	names := map[string]struct{ chosen, sent string }{
+		"1001": {"alice", "alice"},
+		"6666": {"al\u200bice", ""},
+		"6667": {"alice", "alice"},
+		"6668": {" alice", ""},
+		"6669": {"alice\u00a0", ""},
+		"6670": {"eve\r\nX-Forwarded-User: 1001", ""},
+		"6671": {"ali\x00ce", ""},
+		"6672": {"\u202ealice", ""},
+		"6673": {"1001", "1001"},
+		"6674": {"Zoë Ä", "Zoë Ä"},
+	}
 	f.issuer.Update(func(b *signintest.Behaviour) {
-		b.Users[0].Claims["preferred_username"] = " eve\r\nX-Forwarded-User-Id: root\x00\u202e "
+		b.Users = nil
+		for subject, name := range names {
+			b.Users = append(b.Users, signintest.User{Subject: subject, Claims: map[string]any{"preferred_username": name.chosen}})
+		}
 	})
-	f.signIn()
-	if got := f.last().Header; got.Get("X-Forwarded-User") != "eveX-Forwarded-User-Id: root" || len(got.Values("X-Forwarded-User-Id")) != 1 {
-		t.Errorf("upstream got %v", got)
+	for subject, name := range names {
+		f.browser.ClearCookies()
+		f.issuer.Update(func(b *signintest.Behaviour) { b.User = subject })
+		f.signIn()
+		h := f.last().Header
+		for _, header := range []string{"X-Forwarded-User", "X-Forwarded-User-Id"} {
+			if got := h.Values(header); len(got) != 1 || got[0] != subject {
+				t.Errorf("%q: %s is %q, want the subject %s", name.chosen, header, got, subject)
+			}
+		}
+		if got := strings.Join(h.Values("X-Forwarded-Preferred-Username"), "|"); got != name.sent {
+			t.Errorf("%q: the name sent is %q, want %q", name.chosen, got, name.sent)
+		}
 	}
 	for _, subject := range []string{"al\u200bice", "alice ", "älice", "ali\nce"} {
 		f.browser.ClearCookies()
@@ -296,6 +328,88 @@ func TestNamesAreCleaned(t *testing.T) {
 			t.Errorf("subject %q: %d, upstream got %d; want it refused", subject, p.Status, f.count()-before)
 		}
 	}
+}
+
+// No request leaves the path prefix of -upstream, however the server there
+// reads a path. What only looks odd gets through as it is.
+func TestUpstreamPrefix(t *testing.T) {
+	var mu sync.Mutex
+	got := ""
+	behind := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = r.RequestURI
+	}))
+	t.Cleanup(behind.Close)
+	f := start(t, ok, "-allow-anyone", "-upstream", behind.URL+"/app") // the last one counts
+	if p := f.browser.Open(f.url + "/"); p.Status != http.StatusOK {
+		t.Fatal(p.Status)
+	}
+	ask := func(target string) (status int, reached string) {
+		mu.Lock()
+		got = ""
+		mu.Unlock()
+		status = f.status("GET " + target + " HTTP/1.1\nHost: " + f.host + "\nCookie: " + f.cookies() + "\n\n")
+		mu.Lock()
+		defer mu.Unlock()
+		return status, got
+	}
+	for _, target := range []string{
+		"/../admin", "/..", "/x/../../admin", "//../admin", "http://" + f.host + "/../admin", "/../admin?x=1",
+		"/%2e%2e/admin", "/.%2E/admin", "/..%2fadmin", "/%2e%2e%2fadmin", "/x%2f..%2f..%2fadmin",
+		"/%252e%252e/admin", "/..%252fadmin", "/%25252e%25252e/admin",
+		`/..\admin`, "/..%5cadmin", "/x%5c..%5c..%5cadmin", "/..%255cadmin",
+		"/..;/admin", "/..;x=y/admin", "/..%3b/admin", "/%2e%2e;a/admin", "/..%00/admin", "/..%3f/admin", "/..%23/admin",
+		"/...%20/admin", "/..%20/admin", "/.../admin", "/..%09/admin",
+		"/%c0%ae%c0%ae/admin", "/..%c0%afadmin", "/%e0%80%ae./admin", "/..%c1%9cadmin",
+		"/%25252525252561", // encoded more often than anybody does
+		"/%zz/../admin", "/100%25/../../admin", "/100%2525zz/%2e%2e/%2e%2e/admin",
+	} {
+		if status, reached := ask(target); status != http.StatusBadRequest || reached != "" {
+			t.Errorf("GET %s: %d, upstream was asked for %q; want 400 and nothing", target, status, reached)
+		}
+	}
+	for _, target := range []string{
+		"/", "/a//b%2Fc/?x=1;y=%zz", "/.well-known/x", "/a..b/c..", "/..a/", "/a/..b", "/100%25", "/%2525", "/?file=../../x",
+		"/%c3%84/%e2%82%ac", "/;/x", "/./x", "/x;a=..", "/%C0",
+	} {
+		if status, reached := ask(target); status != http.StatusOK || reached != "/app"+target {
+			t.Errorf("GET %s: %d, upstream was asked for %q; want it below /app", target, status, reached)
+		}
+	}
+}
+
+// Without a prefix there is nothing to leave.
+func TestUpstreamWithoutPrefix(t *testing.T) {
+	f := start(t, ok, "-allow-anyone")
+	f.signIn()
+	const target = "/x/..;/%2e%2e/y"
+	status := f.status("GET " + target + " HTTP/1.1\nHost: " + f.host + "\nCookie: " + f.cookies() + "\n\n")
+	if got := f.last().RequestURI; status != http.StatusOK || got != target {
+		t.Errorf("%d, upstream was asked for %s; want %s", status, got, target)
+	}
+}
+
+func FuzzClimbs(f *testing.F) {
+	for _, seed := range []string{"/../x", "/%252e%252e/x", "/..;/x", "/a%", "/%2", "/..%c0%af"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if climbs(s) {
+			return
+		}
+		// What each kind of server makes of it must stay below.
+		for range 3 {
+			for _, read := range []string{s, strings.ReplaceAll(s, `\`, "/")} {
+				if clean := path.Clean("/app/x/" + read); read != "" && clean != "/app/x" && !strings.HasPrefix(clean, "/app/x/") {
+					t.Fatalf("%q is read as %q, which leads to %q", s, read, clean)
+				}
+			}
+			if s = unescape(s); strings.Contains(s, "\x00") {
+				return
+			}
+		}
+	})
 }
 
 func TestCookies(t *testing.T) {
@@ -536,6 +650,8 @@ func TestFlags(t *testing.T) {
 		"token in clear":      {"-upstream", "http://wiki.internal", "-allow-anyone", "-pass-access-token"},
 		"HTTP's own header":   {"-upstream", "http://127.0.0.1:9000", "-allow-anyone", "-user-header", "Host"},
 		"two spellings":       {"-upstream", "http://127.0.0.1:9000", "-allow-anyone", "-user-header", "X-Remote_User"},
+		"the name's header":   {"-upstream", "http://127.0.0.1:9000", "-allow-anyone", "-user-header", "X-Forwarded-preferred-username"},
+		"the proxy's header":  {"-upstream", "http://127.0.0.1:9000", "-allow-anyone", "-user-header", "X-Forwarded-For"},
 		"header with a space": {"-upstream", "http://127.0.0.1:9000", "-allow-anyone", "-user-header", "X-Remote User"},
 		"unknown":             {"-upstream", "http://127.0.0.1:9000", "-allow-everyone"},
 	} {

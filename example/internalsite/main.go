@@ -1,14 +1,16 @@
 // Command internalsite puts sign-in, an access rule and a header with the
-// user's name in front of any HTTP server:
+// user's subject in front of any HTTP server:
 //
 //	export OIDC_ISSUER=https://login.microsoftonline.com/<tenant>/v2.0
 //	export OIDC_CLIENT_ID=... OIDC_CLIENT_SECRET=... BASE_URL=https://wiki.example.com
 //	go run ./example/internalsite -upstream http://127.0.0.1:9000 -allow-claim roles=Reader,Editor
 //
-// The server behind gets X-Forwarded-User, a name to show, X-Forwarded-User-Id,
-// the subject at the issuer, to tell users apart by, and X-Forwarded-User-Email
-// if the issuer has verified the address. It must not be reachable but through
-// here. /oidc/signout signs out. The environment is that of the demo site, in
+// The server behind gets X-Forwarded-User, the subject at the issuer, which is
+// what tells users apart, X-Forwarded-Preferred-Username, a name to show, which
+// users may choose and two may share, and X-Forwarded-User-Email if the issuer
+// has verified the address. X-Forwarded-User-Id repeats the subject. Only this
+// command must be able to reach the server behind. A path in -upstream is a
+// prefix that no request leaves. /oidc/signout signs out. The environment is that of the demo site, in
 // ../README.md; OIDC_ISSUER is required.
 package main
 
@@ -119,7 +121,7 @@ func readFlags(args []string, stderr io.Writer) (*proxy, error) {
 	})
 	anyone := flags.Bool("allow-anyone", false, "admit whomever the issuer signs in, which may be the whole world")
 	upstream := flags.String("upstream", "", "`URL` of the server behind")
-	flags.StringVar(&p.header, "user-header", "X-Forwarded-User", "`name` of the header with the user's name; -Id and -Email are added for the others")
+	flags.StringVar(&p.header, "user-header", "X-Forwarded-User", "`name` of the header with the user's subject; -Id and -Email are added for its copy and the address")
 	flags.BoolVar(&p.passToken, "pass-access-token", false, "send the user's access token as Authorization: Bearer")
 	err := flags.Parse(args)
 	if err != nil {
@@ -133,6 +135,8 @@ func readFlags(args []string, stderr io.Writer) (*proxy, error) {
 		return nil, errors.New("-pass-access-token: want https to an upstream on another machine")
 	case !strings.HasPrefix(p.header, "X-") || folded(p.header) != strings.ToLower(p.header):
 		return nil, fmt.Errorf("-user-header %q: want X- and letters, digits and hyphens", p.header)
+	case slices.ContainsFunc(otherHeaders, func(name string) bool { return strings.EqualFold(name, p.header) }):
+		return nil, fmt.Errorf("-user-header %q: says something else about a request; want another name", p.header)
 	case *anyone == (p.allow != nil):
 		return nil, errors.New("say who may pass: -allow-email-domain, -allow-claim or -allow-tenant, or else -allow-anyone")
 	}

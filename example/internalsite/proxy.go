@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/seed454743b5/signin"
 )
@@ -17,11 +19,18 @@ import (
 // cookieName is the stem of our cookies' names, which upstream never sees.
 const cookieName = "internalsite"
 
+// nameHeader carries the name to show. It is not p.header, which servers take
+// for a login: users may choose their names, and two may choose the same.
+const nameHeader = "X-Forwarded-Preferred-Username"
+
+// otherHeaders are set by us and carry no subject.
+var otherHeaders = []string{nameHeader, "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+
 // proxy is a reverse proxy that says who the user is.
 type proxy struct {
 	upstream  *url.URL
 	base      *url.URL    // what browsers call us
-	header    string      // with the user's name; the others begin with it
+	header    string      // with the user's subject; its copy and the address begin with it
 	allow     signin.Rule // nil: anyone
 	passToken bool
 }
@@ -57,6 +66,8 @@ func (p *proxy) handler(auth *signin.Auth, log *slog.Logger) http.Handler {
 		switch upgrade := r.Header.Get("Upgrade"); {
 		case r.URL.Path == "/oidc/signout":
 			auth.SignOut(w, r)
+		case strings.Trim(p.upstream.Path, "/") != "" && climbs(r.URL.EscapedPath()):
+			http.Error(w, "the path has a segment of two dots", http.StatusBadRequest)
 		case upgrade != "" && !strings.EqualFold(upgrade, "websocket"):
 			// After an upgrade to h2c upstream would read requests that we
 			// have not seen, with any name in them. A server may ignore one.
@@ -87,8 +98,13 @@ func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	out.Header.Set("X-Forwarded-Host", p.base.Host)
 
 	user := signin.UserFromContext(pr.In.Context())
-	out.Header.Set(p.header, headerText(user.Name()))
+	out.Header.Set(p.header, user.Subject)
 	out.Header.Set(p.header+"-Id", user.Subject)
+	// Left out whole if it would change on the way: shortened, the name of one
+	// user could become the name of another.
+	if name := user.Name(); fitsHeader(name) {
+		out.Header.Set(nameHeader, name)
+	}
 	if email := verifiedEmail(user); email != "" {
 		out.Header.Set(p.header+"-Email", email)
 	}
@@ -145,20 +161,61 @@ func isOurCookie(pair string) bool {
 // plainSubject refuses a subject that a header would not carry unchanged: two
 // users must not become one. OpenID Connect Core, 2 has it in ASCII.
 func plainSubject(u *signin.User) error {
-	if headerText(u.Subject) != u.Subject || strings.ContainsFunc(u.Subject, func(r rune) bool { return r > unicode.MaxASCII }) {
+	if !fitsHeader(u.Subject) || strings.ContainsFunc(u.Subject, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return errors.New("the subject cannot stand in a header")
 	}
 	return nil
 }
 
-// headerText drops from a name what cannot stand in a header.
-func headerText(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
+// fitsHeader reports whether a header carries s unchanged and visibly.
+func fitsHeader(s string) bool {
+	return s != "" && s == strings.TrimSpace(s) && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// maxEncodings is how often a path may be encoded over and over. Two happen.
+const maxEncodings = 4
+
+// spellings are bytes that some servers read as a dot or a slash: the
+// backslash, and UTF-8 in more bytes than it needs.
+var spellings = strings.NewReplacer(`\`, "/", "\xc0\xae", ".", "\xe0\x80\xae", ".", "\xc0\xaf", "/", "\xe0\x80\xaf", "/", "\xc1\x9c", "/")
+
+// climbs reports whether a server might read an escaped path as one that leads
+// to a parent folder, and so out of upstream's prefix. Servers differ: some
+// decode twice, Tomcat ignores what follows a semicolon, Windows ignores dots
+// and spaces at the end of a name.
+func climbs(path string) bool {
+	for range maxEncodings {
+		for segment := range strings.SplitSeq(spellings.Replace(path), "/") {
+			if end := strings.IndexAny(segment, ";?#\x00"); end >= 0 {
+				segment = segment[:end]
+			}
+			if strings.HasPrefix(segment, "..") && strings.Trim(segment, ". \t\r\n") == "" {
+				return true
+			}
 		}
-		return -1
-	}, s))
+		decoded := unescape(path)
+		if decoded == path {
+			return false
+		}
+		path = decoded
+	}
+	return true
+}
+
+// unescape decodes each %XX once, and leaves a % alone that begins none.
+func unescape(s string) string {
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if b, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				out = append(out, b...)
+				i += 2
+				continue
+			}
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
 }
 
 // verifiedEmail is the user's address, if the issuer vouches for it.
