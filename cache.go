@@ -3,6 +3,7 @@ package signin
 import (
 	"bytes"
 	"crypto/sha256"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -37,15 +38,16 @@ type held struct {
 	Renew    int64    `json:"n,omitempty"` // refresh_in: renew from then on
 	Default  bool     `json:"d,omitempty"` // serves a request for no scopes
 	Claims   []byte   `json:"q,omitempty"` // hash of the claims request it answers
+	Params   []byte   `json:"p,omitempty"` // hash of TokenRequest.Params
 }
 
 // newHeld is the token of an answer to a request for asked. An answer without
 // scope grants what was asked for (RFC 6749, 5.1).
 func (a *Auth) newHeld(answer *tokenAnswer, asked []string, resource string) held {
-	t := held{Access: answer.AccessToken, Asked: unreserved(asked), Resource: resource, Obtained: answer.asked.Unix()}
+	t := held{Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource, Obtained: answer.asked.Unix()}
 	t.Scopes = t.Asked
 	if len(answer.Scope) > 0 {
-		t.Scopes = unreserved(answer.Scope)
+		t.Scopes = accessScopes(answer.Scope)
 		if _, onEntra := cloudOf(a.cfg.Issuer); onEntra {
 			t.Scopes = entraSpelling(t.Scopes, t.Asked)
 		}
@@ -78,17 +80,25 @@ func entraSpelling(granted, asked []string) []string {
 	return out
 }
 
-// isReserved reports whether a scope asks for something else than access to
-// an API, and so has no part in finding a token.
+// google is what Google puts before email and profile when it grants them.
+const google = "https://www.googleapis.com/auth/userinfo."
+
+// isReserved reports whether a scope is one of OpenID Connect's that a sign-in
+// asks for. They go along with every request, for no API is to be had by them.
 func isReserved(scope string) bool {
-	return slices.Contains([]string{"openid", "profile", "email", "offline_access"}, scope)
+	return isProtocol(scope) || scope == "profile" || scope == "email"
 }
 
-// covers reports whether all scopes were granted, reserved ones aside. Entra
-// answers a request for .default with what that stands for.
+// isProtocol reports whether a scope asks for an ID token or a refresh token. It
+// gives access to nothing, and issuers need not name it among what they grant.
+func isProtocol(scope string) bool { return scope == "openid" || scope == "offline_access" }
+
+// covers reports whether all scopes were granted, openid and offline_access
+// aside. Entra answers a request for .default with what that stands for.
 func (t *held) covers(scopes []string) bool {
 	for _, s := range scopes {
-		if isReserved(s) || slices.Contains(t.Scopes, s) {
+		if isProtocol(s) || slices.Contains(t.Scopes, s) ||
+			isReserved(s) && slices.Contains(t.Scopes, google+s) {
 			continue
 		}
 		short, long := strings.CutPrefix(s, graph)
@@ -105,7 +115,7 @@ func (t *held) covers(scopes []string) bool {
 // one with the scopes.
 func (t *held) meets(req *TokenRequest) bool {
 	switch {
-	case t.Resource != req.Resource:
+	case t.Resource != req.Resource, !bytes.Equal(t.Params, paramsHash(req.Params)):
 		return false
 	case len(req.Scopes) == 0 && req.Resource == "":
 		return t.Default
@@ -129,6 +139,14 @@ func shortHash(value string) []byte {
 	}
 	sum := sha256.Sum256([]byte(value))
 	return sum[:8]
+}
+
+// paramsHash names the Params of a request. Nearly all requests have none.
+func paramsHash(params url.Values) []byte {
+	if len(params) == 0 {
+		return nil
+	}
+	return shortHash(params.Encode())
 }
 
 // valid reports whether the token has not expired.
@@ -226,7 +244,7 @@ func newOrigin(c idClaims) *origin {
 // refresh. One that serves a request for no scopes goes only for another.
 func (r *record) hold(t held) {
 	r.Tokens = slices.DeleteFunc(r.Tokens, func(old held) bool {
-		return old.Resource == t.Resource && t.covers(old.Scopes) && (t.Default || !old.Default)
+		return old.Resource == t.Resource && bytes.Equal(old.Params, t.Params) && t.covers(old.Scopes) && (t.Default || !old.Default)
 	})
 	r.Tokens = append(r.Tokens, t)
 }
@@ -266,7 +284,8 @@ type refusal struct {
 func refusalKeys(refresh string, req *TokenRequest) (dead, asked []byte) {
 	first := sha256.Sum256([]byte(refresh))
 	dead = first[:8]
-	sum := sha256.Sum256([]byte(strings.Join(append([]string{refresh, req.Resource, req.Claims}, slices.Sorted(slices.Values(req.Scopes))...), "\x00")))
+	what := []string{refresh, req.Resource, req.Claims, req.Params.Encode()}
+	sum := sha256.Sum256([]byte(strings.Join(append(what, slices.Sorted(slices.Values(req.Scopes))...), "\x00")))
 	return dead, sum[:8]
 }
 
@@ -305,10 +324,17 @@ func (r *record) refuse(f refusal) {
 	}
 }
 
-func unreserved(scopes []string) []string {
+// accessScopes are the scopes that a token can be found by.
+func accessScopes(scopes []string) []string { return scopesBut(scopes, isProtocol) }
+
+// apiScopes are the scopes of APIs.
+func apiScopes(scopes []string) []string { return scopesBut(scopes, isReserved) }
+
+// scopesBut returns the scopes that are not of a kind, each once.
+func scopesBut(scopes []string, kind func(string) bool) []string {
 	var out []string
 	for _, s := range scopes {
-		if !isReserved(s) && !slices.Contains(out, s) {
+		if !kind(s) && !slices.Contains(out, s) {
 			out = append(out, s)
 		}
 	}

@@ -15,7 +15,14 @@ func TestTokenCovers(t *testing.T) {
 		want                 bool
 	}{
 		{nil, nil, nil, true},
-		{nil, nil, []string{"openid", "profile", "email", "offline_access"}, true},
+		{nil, nil, []string{"openid", "offline_access"}, true},
+		{nil, nil, []string{"openid", "email"}, false},
+		{nil, nil, []string{"profile"}, false},
+		{nil, []string{"email"}, []string{"email"}, false},
+		{[]string{"profile", "email"}, nil, []string{"openid", "email", "profile"}, true},
+		{[]string{"https://www.googleapis.com/auth/userinfo.email"}, nil, []string{"email"}, true},
+		{[]string{"https://www.googleapis.com/auth/userinfo.email"}, nil, []string{"profile"}, false},
+		{[]string{"https://www.googleapis.com/auth/userinfo.a"}, nil, []string{"a"}, false},
 		{[]string{"a", "b"}, nil, []string{"b"}, true},
 		{[]string{"a"}, nil, []string{"a", "b"}, false},
 		{[]string{"A"}, nil, []string{"a"}, false},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -196,7 +195,7 @@ func (c Config) withDefaults() Config {
 	c.Scopes = slices.Clone(c.Scopes)
 	c.Tenants = slices.Clone(c.Tenants)
 	c.TrustedProxies = slices.Clone(c.TrustedProxies)
-	c.AuthParams = maps.Clone(c.AuthParams)
+	c.AuthParams = cloneParams(c.AuthParams)
 	c.ClientCapabilities = slices.Clone(c.ClientCapabilities)
 	return c
 }

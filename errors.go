@@ -2,6 +2,7 @@ package signin
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,7 +29,8 @@ const (
 // InteractionRequiredError reports that only the user can make progress.
 // Answer it with [Auth.Challenge], which sends the browser to the issuer with
 // what the fields ask for and back to the same page. A handler may set fields
-// before it does, or make an error of its own to start a challenge.
+// before it does, or make an error of its own to start a challenge. Each call
+// of Token returns an error of its own, also to callers that share a refresh.
 type InteractionRequiredError struct {
 	Reason Reason
 
@@ -65,6 +67,16 @@ type InteractionRequiredError struct {
 
 	// Cause is what the issuer or the API answered, if anything.
 	Cause error
+}
+
+// clone returns a copy that shares nothing that can be set.
+func (e *InteractionRequiredError) clone() *InteractionRequiredError {
+	c := *e
+	c.Scopes, c.ACR, c.Params = slices.Clone(e.Scopes), slices.Clone(e.ACR), cloneParams(e.Params)
+	if e.MaxAge != nil {
+		c.MaxAge = new(*e.MaxAge)
+	}
+	return &c
 }
 
 // Error names the reason and the scopes, never a claim or a token.

@@ -6,8 +6,8 @@ import (
 )
 
 // Event is one thing that happened, as it is logged and as [Config].Observe
-// gets it. It holds no token, code, cookie, secret or claim; fields that do
-// not apply are zero.
+// gets it. It holds no token, code, cookie, secret or claim beside iss and sub;
+// fields that do not apply are zero.
 type Event struct {
 	// Name is one of the names below. More may be added.
 	//
@@ -28,13 +28,18 @@ type Event struct {
 	// error page shows.
 	Reference string
 
-	User     *User
+	// User has no more than Issuer and Subject.
+	User *User
+
 	Reason   Reason
 	Scopes   []string
 	Page     string // its Kind
 	Status   int    // of the page
 	Duration time.Duration
-	Err      error
+
+	// Err is the cause. Words of the issuer's in it are bounded, and what we sent
+	// and what looks like an e-mail address is removed from them.
+	Err error
 }
 
 // The names of events.

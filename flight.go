@@ -34,11 +34,21 @@ func (f *flights[V]) do(ctx context.Context, key string, limit time.Duration, fn
 	c := f.start(ctx, key, limit, fn)
 	select {
 	case <-c.done:
-		return c.value, c.err
+		return c.value, ownCopy(c.err)
 	case <-ctx.Done():
 		var zero V
 		return zero, context.Cause(ctx)
 	}
+}
+
+// ownCopy makes an *InteractionRequiredError a copy for one caller, which may set
+// its fields: the callers of one shared call get the same err. Other errors of
+// ours have nothing to set.
+func ownCopy(err error) error {
+	if need, ok := err.(*InteractionRequiredError); ok {
+		return need.clone()
+	}
+	return err
 }
 
 // start is do without waiting.

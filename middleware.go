@@ -103,7 +103,7 @@ func New(c Config) (*Auth, error) {
 		store:        c.Store,
 		sessions:     c.Sessions,
 		opened:       newOpened(),
-		scopes:       unreserved(c.Scopes),
+		scopes:       accessScopes(c.Scopes),
 		log:          c.Logger,
 		now:          time.Now,
 		loginPath:    sibling(c.CallbackPath, "login"),
@@ -242,7 +242,8 @@ func (e *forbiddenError) Unwrap() error { return e.cause }
 
 // unmet is the error that asks the user for what need asks for.
 func (need Requirement) unmet(reason Reason) *InteractionRequiredError {
-	return &InteractionRequiredError{Reason: reason, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+	e := &InteractionRequiredError{Reason: reason, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+	return e.clone()
 }
 
 // meets reports what a user's session lacks: an *InteractionRequiredError for what

@@ -128,7 +128,7 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 	}
 	asked := a.challengeScopes(&InteractionRequiredError{Scopes: tx.Scopes, Resource: tx.Resource})
 	token := a.newHeld(answer, asked, tx.Resource)
-	token.Default = tx.Resource == "" && (!tx.Interactive || token.covers(a.cfg.Scopes))
+	token.Default = tx.Resource == "" && (!tx.Interactive || token.covers(apiScopes(a.cfg.Scopes)))
 	s, err := a.saveSignIn(ctx, tx, b, back, answer, token)
 	if err != nil {
 		a.revokeLater(ctx, meta, answer.RefreshToken) // nobody will use it

@@ -223,7 +223,8 @@ func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req
 	if len(sent) == 0 && old != nil {
 		t.Asked = old.Asked
 	}
-	site := unreserved(a.cfg.Scopes)
+	site := apiScopes(a.cfg.Scopes)
+	t.Params = paramsHash(req.Params)
 	t.Default = req.Resource == "" && (len(req.Scopes) == 0 || len(sent) == 0 && old != nil && old.Default || len(site) > 0 && t.covers(site))
 	t.Claims = shortHash(req.Claims)
 	return t

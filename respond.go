@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -26,6 +27,11 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, p Page, id string, e
 // event logs one thing that happened, under a name that does not change, and
 // tells Config.Observe.
 func (a *Auth) event(ctx context.Context, e Event) {
+	// Observe keeps what it gets for as long as it likes, and may modify it.
+	e.Scopes = slices.Clone(e.Scopes)
+	if e.User != nil {
+		e.User = &User{Issuer: e.User.Issuer, Subject: e.User.Subject}
+	}
 	attrs := make([]slog.Attr, 0, 8)
 	add := func(set bool, attr slog.Attr) {
 		if set {

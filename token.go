@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -249,16 +250,20 @@ func retryAfter(h http.Header, now time.Time) time.Time {
 	return t
 }
 
-// clean bounds a text of the issuer's and removes from it what we sent: an
-// issuer that echoes a code or a refresh token must not get it into our log.
+// clean bounds a text of the issuer's and removes from it what we sent and who
+// it is about: an issuer that echoes a code or a refresh token, or names the
+// user, must not get that into our log.
 func clean(text string, sent []string, limit int) string {
 	for _, v := range sent {
 		if len(v) >= 8 {
 			text = strings.ReplaceAll(text, v, "[removed]")
 		}
 	}
-	return printable(text, limit)
+	return printable(address.ReplaceAllString(text, "[removed]"), limit)
 }
+
+// address is what issuers put into error texts to name a user.
+var address = regexp.MustCompile(`[^\s'"<>()]+@[^\s'"<>()]+`)
 
 // cleanError is an error with its text cleaned. What it is stays: whether time
 // was up, say.

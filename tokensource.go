@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -38,8 +39,8 @@ type TokenRequest struct {
 	// API's claims challenge carries it. JSON.
 	Claims string
 
-	// Params are further parameters of the token request, such as audience.
-	// They are no part of what a held token is found by.
+	// Params are further parameters of the token request, such as audience. A
+	// token obtained with Params serves only requests with the same ones.
 	Params url.Values
 
 	// Refresh asks for a new token though one is held.
@@ -51,7 +52,7 @@ type TokenRequest struct {
 
 // needs is the error that asks the user for what req asks for.
 func (req *TokenRequest) needs(reason Reason, claims string, cause error) *InteractionRequiredError {
-	return &InteractionRequiredError{Reason: reason, Scopes: req.Scopes, Resource: req.Resource, Claims: claims, Cause: cause}
+	return &InteractionRequiredError{Reason: reason, Scopes: slices.Clone(req.Scopes), Resource: req.Resource, Claims: claims, Cause: cause}
 }
 
 // Source returns a source for the user signed in to the request of ctx, as
@@ -165,7 +166,7 @@ func (a *Auth) worthAsking(s *session, req *TokenRequest, now time.Time) bool {
 
 // TokenInfo describes a held token without containing it.
 type TokenInfo struct {
-	Scopes   []string  // granted, those of OpenID Connect aside
+	Scopes   []string  // granted, openid and offline_access aside
 	Resource string    // empty: the default one
 	Expiry   time.Time // zero: the issuer did not say
 }

@@ -67,7 +67,7 @@ func TestTokenScopes(t *testing.T) {
 		{"the sign-in's token serves all it covers", []string{"a", "b"}, []step{
 			{TokenRequest{}, "-", nil},
 			{TokenRequest{Scopes: []string{"a"}}, "-", nil},
-			{TokenRequest{Scopes: []string{"b", "openid", "email"}}, "-", nil},
+			{TokenRequest{Scopes: []string{"b", "openid", "offline_access", "profile"}}, "-", nil},
 			{TokenRequest{Scopes: []string{"c"}}, "c openid profile offline_access", nil},
 			{TokenRequest{Scopes: []string{"c"}}, "-", nil},
 			{TokenRequest{Scopes: []string{"a"}}, "-", nil},
@@ -92,6 +92,22 @@ func TestTokenScopes(t *testing.T) {
 		{"parameters", []string{"a"}, []step{
 			{TokenRequest{Scopes: []string{"c"}, Params: url.Values{"audience": {"x"}, "grant_type": {"evil"}}},
 				"c openid profile offline_access", url.Values{"audience": {"x"}, "grant_type": {"refresh_token"}}},
+			{TokenRequest{Scopes: []string{"c"}, Params: url.Values{"grant_type": {"evil"}, "audience": {"x"}}}, "-", nil},
+			{TokenRequest{Scopes: []string{"c"}, Params: url.Values{"audience": {"y"}}}, "c openid profile offline_access", url.Values{"audience": {"y"}}},
+			{TokenRequest{Scopes: []string{"c"}}, "c openid profile offline_access", url.Values{"audience": nil}},
+			{TokenRequest{Scopes: []string{"c"}, Params: url.Values{"audience": {"y"}}}, "-", nil},
+			{TokenRequest{Params: url.Values{"audience": {"y"}}}, "", url.Values{"audience": {"y"}}},
+			{TokenRequest{Params: url.Values{"audience": {"y"}}}, "-", nil},
+			{TokenRequest{Scopes: []string{"a"}}, "-", nil},
+			{TokenRequest{}, "-", nil},
+		}},
+		{"email and profile are scopes", []string{"openid", "offline_access", "a"}, []step{
+			{TokenRequest{Scopes: []string{"email"}}, "email openid offline_access", nil},
+			{TokenRequest{Scopes: []string{"email"}}, "-", nil},
+			{TokenRequest{Scopes: []string{"a", "profile"}}, "a profile openid offline_access", nil},
+			{TokenRequest{Scopes: []string{"profile"}}, "-", nil},
+			{TokenRequest{Scopes: []string{"a"}}, "-", nil},
+			{TokenRequest{}, "-", nil},
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -107,7 +123,7 @@ func TestTokenScopes(t *testing.T) {
 					if r := step.req.Resource; r != "" && !slices.Equal(info.Resources, []string{r}) || r == "" && len(info.Resources) > 0 {
 						t.Errorf("step %d: a token for %q", i+1, info.Resources)
 					}
-					for _, s := range unreserved(step.req.Scopes) {
+					for _, s := range step.req.Scopes {
 						if !slices.Contains(info.Scopes, s) {
 							t.Errorf("step %d: a token for scopes %q", i+1, info.Scopes)
 						}

@@ -13,7 +13,7 @@ import (
 
 // User is who signed in, as the issuer said at that moment. The pair of Issuer
 // and Subject is the only identity: names and e-mail addresses change hands.
-// A User is not modified once handed out; it may be used concurrently.
+// A User may be used concurrently and is shared by requests: do not modify it.
 type User struct {
 	Issuer  string // iss
 	Subject string // sub: unique at Issuer, never reassigned
@@ -151,4 +151,4 @@ func NewContext(ctx context.Context, user *User, source oauth2.TokenSource) cont
 // failing is a token source that has nothing.
 type failing struct{ err error }
 
-func (f failing) Token() (*oauth2.Token, error) { return nil, f.err }
+func (f failing) Token() (*oauth2.Token, error) { return nil, ownCopy(f.err) }
