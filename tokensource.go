@@ -166,7 +166,7 @@ func (a *Auth) worthAsking(s *session, req *TokenRequest, now time.Time) bool {
 
 // TokenInfo describes a held token without containing it.
 type TokenInfo struct {
-	Scopes   []string  // granted, openid and offline_access aside
+	Scopes   []string  // granted, those of OpenID Connect aside
 	Resource string    // empty: the default one
 	Expiry   time.Time // zero: the issuer did not say
 }
@@ -185,7 +185,7 @@ func HeldTokens(ctx context.Context) ([]TokenInfo, error) {
 	}
 	var infos []TokenInfo
 	for _, t := range s.record.Tokens {
-		infos = append(infos, TokenInfo{append([]string(nil), t.Scopes...), t.Resource, t.token().Expiry})
+		infos = append(infos, TokenInfo{apiScopes(t.Scopes), t.Resource, t.token().Expiry})
 	}
 	return infos, nil
 }
