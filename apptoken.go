@@ -44,10 +44,8 @@ func (a *Auth) AppTokenSource(scopes ...string) oauth2.TokenSource {
 		return failing{errors.New("signin: app token: Config.Credential is nil: a public client has no tokens of its own")}
 	}
 	scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
-	for _, s := range scopes {
-		if !validScope(s) {
-			return failing{fmt.Errorf("signin: app token: %q is not a scope: want one scope in each argument", printable(s, 100))}
-		}
+	if err := checkScopes(scopes); err != nil {
+		return failing{fmt.Errorf("signin: app token: %w", err)}
 	}
 	return a.apps.source(a, scopes)
 }

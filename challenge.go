@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -62,8 +63,10 @@ func (t *transaction) id() string {
 // anything else gets 401 with a problem document (RFC 9457) that says what to
 // ask for. A POST navigation gets a page with a link, for its body would be
 // lost. A store that fails is answered with 503, for nothing that needs a
-// user can go on. For any other error Challenge does nothing and returns
-// false.
+// user can go on. An error that asks for what no issuer can be asked for, such
+// as two scopes in one element, is a mistake in the program: it is answered
+// with 500 and a log line. For any other error Challenge does nothing and
+// returns false.
 //
 //	token, err := signin.TokenSource(r.Context(), "Mail.Read").Token()
 //	if auth.Challenge(w, r, err) {
@@ -76,6 +79,14 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 			return false
 		}
 		a.fail(w, r, a.unavailable(a.returnTo(r), err), "", err)
+		return true
+	}
+	if mistake := need.check(); mistake != nil {
+		a.fail(w, r, newPage(pageInternal, a.returnTo(r).String()), "", fmt.Errorf("Challenge: %w", mistake))
+		return true
+	}
+	if mistake := need.check(); mistake != nil {
+		a.fail(w, r, newPage(pageInternal, a.returnTo(r).String()), "", fmt.Errorf("Challenge: %w", mistake))
 		return true
 	}
 	switch a.kind(r) {
@@ -319,13 +330,24 @@ func (a *Auth) challengeScopes(need *InteractionRequiredError) []string {
 // and a code of the one's issuer must not be sent to the other's (mix-up;
 // RFC 9700, 4.4).
 func (a *Auth) sealState(tx *transaction) (string, error) {
+	state := seal.Encode(a.keys.Seal("state", nil, a.party(), compactJSON(tx)))
+	if len(state) > maxState {
+		// If only the callback found out, the user would have been away in vain.
+		return "", &argumentError{fmt.Errorf("challenge: scopes, resource and ACR make a state parameter of %d bytes: want %d at most", len(state), maxState)}
+	}
+	return state, nil
+}
+
+// compactJSON is json.Marshal for what travels in a URL: to escape HTML would
+// make six bytes of each & in a return path. It is for strings and numbers.
+func compactJSON(v any) []byte {
 	var plain bytes.Buffer
 	e := json.NewEncoder(&plain)
-	e.SetEscapeHTML(false) // it would make six bytes of each & in a return path
-	if err := e.Encode(tx); err != nil {
-		return "", err
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // not for strings and numbers
 	}
-	return seal.Encode(a.keys.Seal("state", nil, a.party(), plain.Bytes())), nil
+	return bytes.TrimSuffix(plain.Bytes(), []byte{'\n'})
 }
 
 // party names client and issuer.

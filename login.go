@@ -96,14 +96,21 @@ func (a *Auth) askURL(r *http.Request, need *InteractionRequiredError, to return
 	return a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {a.sealNeed(need, to)}}.Encode()
 }
 
+// sealNeed returns what openAsk opens. A link that is too long for that loses
+// the page's query, and if need be all but the page: the page asks again.
 func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
 	n := *need
 	n.Cause = nil
-	plain, err := json.Marshal(ask{a.now().Unix(), to.String(), n})
-	if err != nil {
-		panic(err) // strings and numbers only
+	now, page := a.now().Unix(), to.String()
+	path, _, _ := strings.Cut(page, "?")
+	var sealed string
+	for _, asked := range []ask{{now, page, n}, {now, path, n}, {now, page, InteractionRequiredError{Reason: ReasonSignIn}}} {
+		sealed = seal.Encode(a.keys.Seal("ask", nil, a.party(), compactJSON(asked)))
+		if len(sealed) <= maxState {
+			break
+		}
 	}
-	return seal.Encode(a.keys.Seal("ask", nil, a.party(), plain))
+	return sealed
 }
 
 func (a *Auth) openAsk(raw string) (*ask, error) {

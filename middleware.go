@@ -196,8 +196,15 @@ type Requirement struct {
 
 // Require is [Auth.RequireUser] with further requirements. What the user can
 // mend, by consent or a fresh sign-in, is challenged; what they cannot is 403.
+// A requirement that no issuer could be asked for, such as two scopes in one
+// element, is a mistake in the program: each request gets 500 and a log line.
 func (a *Auth) Require(need Requirement, next http.Handler) http.Handler {
+	mistake := need.check()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if mistake != nil {
+			a.fail(w, r, newPage(pageInternal, "/"), "", fmt.Errorf("Require: %w", mistake))
+			return
+		}
 		v := cmp.Or(madeUp(r.Context()), a.visitOf(r.Context()))
 		if v == nil {
 			a.fail(w, r, newPage(pageInternal, "/"), "", errMisplaced)

@@ -40,9 +40,6 @@ type renewed struct {
 // The invariant: a refresh token is sent by one process at a time, and what
 // comes back for it is in the store before another is sent.
 func (a *Auth) refresh(ctx context.Context, s *session, req TokenRequest) (*renewed, error) {
-	if req.Claims != "" && validClaims(req.Claims) == "" {
-		return nil, errors.New("signin: token request: Claims is not a JSON object of at most 4 KiB")
-	}
 	// The call goes on without its callers, who may change what they gave us.
 	req.Scopes, req.Params = slices.Clone(req.Scopes), cloneParams(req.Params)
 	_, asked := refusalKeys("", &req)

@@ -19,7 +19,8 @@ import (
 // expire. Otherwise it is refreshed, once however many ask, on however many
 // replicas. When only the user can help, Token fails with an
 // [*InteractionRequiredError]; any other error is temporary or a mistake in
-// the configuration. A temporary failure is not reported while a held token
+// the configuration or the arguments: two scopes in one string, say, fail
+// without a request. A temporary failure is not reported while a held token
 // is still valid.
 func TokenSource(ctx context.Context, scopes ...string) oauth2.TokenSource {
 	return TokenRequest{Scopes: scopes}.Source(ctx)
@@ -28,7 +29,7 @@ func TokenSource(ctx context.Context, scopes ...string) oauth2.TokenSource {
 // TokenRequest is what [TokenSource] is asked for, where scopes do not say it
 // all. The zero value asks for the token of the sign-in.
 type TokenRequest struct {
-	// Scopes the token must have been granted.
+	// Scopes the token must have been granted, one in each element.
 	Scopes []string
 
 	// Resource is the API the token is for (RFC 8707). Empty leaves it to the
@@ -58,6 +59,9 @@ func (req *TokenRequest) needs(reason Reason, claims string, cause error) *Inter
 // Source returns a source for the user signed in to the request of ctx, as
 // [TokenSource] does.
 func (req TokenRequest) Source(ctx context.Context) oauth2.TokenSource {
+	if err := req.check(); err != nil {
+		return failing{err}
+	}
 	v := visitFrom(ctx)
 	switch {
 	case v == nil:
