@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"golang.org/x/oauth2"
 )
 
@@ -124,7 +125,7 @@ func (s *appTokenSource) Token() (*oauth2.Token, error) {
 
 // renew obtains a token in place of old, once however many ask.
 func (s *appTokenSource) renew(ctx context.Context, old *held) (*held, error) {
-	r, err := s.auth.refreshes.do(ctx, s.flight, refreshLimit, func(ctx context.Context) (*renewed, error) {
+	r, err := s.auth.refreshes.Do(ctx, s.flight, refreshLimit, func(ctx context.Context) (*renewed, error) {
 		t, err := s.obtain(ctx, old)
 		if err != nil {
 			if old == nil || !old.valid(s.auth.now()) {
@@ -156,15 +157,15 @@ func (s *appTokenSource) obtain(ctx context.Context, old *held) (*held, error) {
 	}
 	a.issuer.metadata(ctx) // which may take its time, rather now than under the lease
 	if err == nil {
-		var l *lease
-		if l, err = exclude(ctx, a.store, s.lease, appLeaseTTL); err == nil {
-			defer l.end(ctx, nil)
+		var l *once.Lease
+		if l, err = once.Exclude(ctx, a.store, s.lease, appLeaseTTL); err == nil {
+			defer l.End(ctx, nil)
 			if t, err = s.stored(ctx); err == nil && serves(t) {
 				return t, nil
 			}
 		}
 	}
-	if _, down := errors.AsType[*storeError](err); err != nil && !down {
+	if _, down := errors.AsType[*once.StoreError](err); err != nil && !down {
 		return nil, &temporaryError{err}
 	} else if down {
 		// Nothing here is spent by being asked for twice.
@@ -213,7 +214,7 @@ func (s *appTokenSource) request(ctx context.Context) (*held, error) {
 func (s *appTokenSource) stored(ctx context.Context) (*held, error) {
 	var best *held
 	for _, place := range s.places {
-		sealed, err := readFresh(ctx, s.auth.store, place)
+		sealed, err := once.ReadFresh(ctx, s.auth.store, place)
 		if err != nil {
 			return nil, err
 		}
@@ -248,7 +249,7 @@ func (s *appTokenSource) save(ctx context.Context, t *held) {
 	sealed := a.keys.Seal("app", nil, []byte(place), plain)
 	var old []byte
 	for range 3 {
-		found, swapped, err := swap(ctx, a.store, place, old, sealed, left)
+		found, swapped, err := once.Swap(ctx, a.store, place, old, sealed, left)
 		if swapped || err != nil {
 			return
 		}

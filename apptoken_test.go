@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/seed454743b5/signin/internal/faulty"
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -177,17 +179,17 @@ func TestAppTokenFails(t *testing.T) {
 
 // Without its store a replica gets tokens of its own.
 func TestAppTokenStoreDown(t *testing.T) {
-	for _, down := range []func(context.Context, string, string) error{fails, hangs} {
+	for _, down := range []func(context.Context, string, string) error{faulty.Fails, faulty.Hangs} {
 		newLab(t, labOptions{replicas: 2}, func(l *lab) {
-			l.store.set(down)
+			l.store.Set(down)
 			start := time.Now()
 			together(20, func(i int) { l.mustAppToken(i%2, "a") })
-			if took := time.Since(start); took > storePatience+storeTimeout {
+			if took := time.Since(start); took > once.Patience+once.CallTimeout {
 				t.Errorf("it took %v", took)
 			}
 			l.mustAppToken(0, "a")
 			l.appTokens(2)
-			l.store.set(nil)
+			l.store.Set(nil)
 		})
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 const (
@@ -56,7 +58,7 @@ func checkScopes(scopes []string) error {
 	size := 0
 	for _, s := range scopes {
 		if !validScope(s) {
-			return fmt.Errorf("%q is not a scope: want one scope in each element (RFC 6749, 3.3)", printable(s, 100))
+			return fmt.Errorf("%q is not a scope: want one scope in each element (RFC 6749, 3.3)", text.Printable(s, 100))
 		}
 		size += len(s) + 1
 	}
@@ -70,7 +72,7 @@ func checkScopes(scopes []string) error {
 // take names that are no URI.
 func checkResource(resource string) error {
 	if len(resource) > maxResource || strings.ContainsFunc(resource, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
-		return fmt.Errorf("Resource %q: want one URI without a fragment (RFC 8707, 2)", printable(resource, 100))
+		return fmt.Errorf("Resource %q: want one URI without a fragment (RFC 8707, 2)", text.Printable(resource, 100))
 	}
 	return nil
 }
@@ -80,7 +82,7 @@ func checkResource(resource string) error {
 func checkACR(acr []string) error {
 	for _, value := range acr {
 		if !validScope(value) {
-			return fmt.Errorf("ACR %q: want one authentication context class in each element", printable(value, 100))
+			return fmt.Errorf("ACR %q: want one authentication context class in each element", text.Printable(value, 100))
 		}
 	}
 	if len(acr) > maxACR {

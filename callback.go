@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 const (
@@ -110,7 +111,7 @@ func readAnswer(r *http.Request, home string) (url.Values, error) {
 		}
 		raw = string(body)
 	default:
-		return nil, reject(pageCallbackMethod, home, "method "+printable(r.Method, 20))
+		return nil, reject(pageCallbackMethod, home, "method "+text.Printable(r.Method, 20))
 	}
 	if len(raw) > maxCallback || strings.Count(raw, "&") >= maxCallbackVar {
 		return nil, reject(pageCallbackTooLarge, home, "answer too large")
@@ -187,7 +188,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	// The browser waits for a while; the redemption, once begun, is finished.
 	ctx, cancel := context.WithTimeout(r.Context(), callbackWait)
 	defer cancel()
-	done, err := a.redemptions.do(ctx, string(tx.ID), redemptionLimit, func(ctx context.Context) (*redeemed, error) {
+	done, err := a.redemptions.Do(ctx, string(tx.ID), redemptionLimit, func(ctx context.Context) (*redeemed, error) {
 		return a.redeemOnce(ctx, meta, tx, b, code, front)
 	})
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
@@ -228,13 +229,13 @@ func tokenRejected(again, where string, err error) error {
 	if errors.Is(err, errTenant) {
 		kind = pageAccountRefused
 	}
-	return &rejection{newPage(kind, again), errors.New("id token, " + where + ": " + printable(err.Error(), 300))}
+	return &rejection{newPage(kind, again), errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
 }
 
 // issuerRefusal is an error answer of the issuer's (OpenID Connect Core,
 // 3.1.2.6). Its text is the issuer's, or anybody's: it is shown as a quote.
 func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
-	code := printable(params.Get("error"), 60)
+	code := text.Printable(params.Get("error"), 60)
 	description := params.Get("error_description")
 	kind := pageIssuerError
 	// The description is not logged: some issuers put user names into it. In

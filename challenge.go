@@ -16,7 +16,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 const (
@@ -75,7 +77,7 @@ func (t *transaction) id() string {
 func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool {
 	var need *InteractionRequiredError
 	if !errors.As(err, &need) {
-		if _, failing := errors.AsType[*storeError](err); !failing {
+		if _, failing := errors.AsType[*once.StoreError](err); !failing {
 			return false
 		}
 		a.fail(w, r, a.unavailable(a.returnTo(r), err), "", err)
@@ -143,14 +145,14 @@ func wwwAuthenticate(need *InteractionRequiredError) string {
 	case len(need.ACR) > 0 || need.MaxAge != nil || need.Reason == ReasonClaims:
 		s := `Bearer error="insufficient_user_authentication"`
 		if len(need.ACR) > 0 {
-			s += `, acr_values=` + strconv.Quote(printable(strings.Join(need.ACR, " "), 500))
+			s += `, acr_values=` + strconv.Quote(text.Printable(strings.Join(need.ACR, " "), 500))
 		}
 		if need.MaxAge != nil {
 			s += `, max_age="` + strconv.FormatInt(int64(need.MaxAge.Seconds()), 10) + `"`
 		}
 		return s
 	case need.Reason == ReasonConsent && len(need.Scopes) > 0:
-		return `Bearer error="insufficient_scope", scope=` + strconv.Quote(printable(strings.Join(need.Scopes, " "), 1000))
+		return `Bearer error="insufficient_scope", scope=` + strconv.Quote(text.Printable(strings.Join(need.Scopes, " "), 1000))
 	}
 	return "Bearer"
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 	"unicode"
+
+	"github.com/seed454743b5/signin/internal/once"
 )
 
 // Credential proves to the issuer who the client is, on every token request
@@ -255,7 +257,7 @@ const (
 type rotating struct {
 	redacted
 	load  func(context.Context) (Credential, error)
-	loads flights[Credential]
+	loads once.Flights[Credential]
 
 	mu       sync.Mutex // guards what follows
 	held     Credential // nil before the first load
@@ -303,7 +305,7 @@ func (r *rotating) current(ctx context.Context, now func() time.Time) (Credentia
 	r.renewing = r.renewing || !needed
 	r.mu.Unlock()
 
-	c, err := r.loads.do(ctx, "", loadTimeout, func(ctx context.Context) (Credential, error) {
+	c, err := r.loads.Do(ctx, "", loadTimeout, func(ctx context.Context) (Credential, error) {
 		return r.renew(ctx, now)
 	})
 	if err != nil && !needed {
@@ -322,7 +324,7 @@ func (r *rotating) renew(ctx context.Context, now func() time.Time) (loaded Cred
 	}
 	// Deferred, with an error until there is none: load may panic, and the
 	// next call must try again all the same.
-	err = errNoResult
+	err = once.ErrNoResult
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()

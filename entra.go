@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // A Cloud is one of the separate Microsoft clouds, each with hosts, tenants
@@ -80,9 +82,9 @@ type issuerRule struct {
 // document a host of their own.
 func newIssuerRule(configured, documented string, tenants []string) (issuerRule, error) {
 	rule := issuerRule{forms: []string{documented}, allowed: lowered(tenants)}
-	mismatch := fmt.Errorf("the issuer calls itself %q; configure that in place of %q", printable(documented, 200), configured)
+	mismatch := fmt.Errorf("the issuer calls itself %q; configure that in place of %q", text.Printable(documented, 200), configured)
 	if strings.Contains(documented, tenantTemplate) {
-		mismatch = fmt.Errorf("the issuer calls itself %q; configure that in place of %q, with a tenant, common, organizations or consumers where %s stands", printable(documented, 200), configured, tenantTemplate)
+		mismatch = fmt.Errorf("the issuer calls itself %q; configure that in place of %q, with a tenant, common, organizations or consumers where %s stands", text.Printable(documented, 200), configured, tenantTemplate)
 	}
 
 	base, segment, suffix, multi := splitTenant(configured)

@@ -93,3 +93,13 @@ func (e *InteractionRequiredError) Error() string {
 
 // Unwrap returns Cause.
 func (e *InteractionRequiredError) Unwrap() error { return e.Cause }
+
+// ownCopy makes an *InteractionRequiredError a copy for one caller, which may set
+// its fields: the callers of one shared call get the same err. Other errors of
+// ours have nothing to set.
+func ownCopy(err error) error {
+	if need, ok := err.(*InteractionRequiredError); ok {
+		return need.clone()
+	}
+	return err
+}

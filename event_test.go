@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/text"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -207,7 +208,7 @@ func factsOf(e Event) map[string]string {
 		set("took", fmt.Sprint(float64(e.Duration)))
 	}
 	if e.Err != nil {
-		set("cause", printable(e.Err.Error(), 500))
+		set("cause", text.Printable(e.Err.Error(), 500))
 	}
 	return facts
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/once"
 )
 
 // reasonFor says why the user must act, or nothing if a failure passes or is
@@ -64,7 +66,7 @@ const failureShared = 250 * time.Millisecond
 // comes after it asks anew, and may find the issuer well again.
 func shareFailure(ctx context.Context, err error) {
 	if _, passes := errors.AsType[*temporaryError](err); passes {
-		sleep(ctx, failureShared)
+		once.Sleep(ctx, failureShared)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
@@ -98,7 +99,7 @@ func (a *Auth) index(ctx context.Context, key string, c idClaims, expires int64,
 // entry and its record.
 func (a *Auth) stillIndexed(ctx context.Context, key string, c idClaims) (bool, error) {
 	for _, p := range a.placesOf(c) {
-		sealed, err := readFresh(ctx, a.store, p.name)
+		sealed, err := once.ReadFresh(ctx, a.store, p.name)
 		if err != nil {
 			return false, err
 		}
@@ -114,7 +115,7 @@ func (a *Auth) stillIndexed(ctx context.Context, key string, c idClaims) (bool, 
 // stays in the list would in the end push out a session that lives.
 func (a *Auth) unindexLater(ctx context.Context, s *session) {
 	c := idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}
-	a.background(ctx, "unindex."+s.key, storeTimeout, func(ctx context.Context) {
+	a.background(ctx, "unindex."+s.key, once.CallTimeout, func(ctx context.Context) {
 		for _, p := range a.placesOf(c) {
 			a.editIndex(ctx, p, func(l *indexList) {
 				l.remove(func(e indexed) bool { return e.Key == s.key })
@@ -150,7 +151,7 @@ func (a *Auth) endListed(ctx context.Context, kind, value string, underWay bool,
 			if !which(e) || ended[e.Key] {
 				continue
 			}
-			if err := a.drop(ctx, e.Key); err != nil {
+			if err := once.Delete(ctx, a.store, e.Key); err != nil {
 				return len(ended), err
 			}
 			ended[e.Key] = true
@@ -170,7 +171,7 @@ func (a *Auth) endListed(ctx context.Context, kind, value string, underWay bool,
 // in the end the oldest session itself.
 func (a *Auth) editIndex(ctx context.Context, p indexPlace, change func(*indexList)) error {
 	for {
-		old, err := readFresh(ctx, a.store, p.name)
+		old, err := once.ReadFresh(ctx, a.store, p.name)
 		if err != nil {
 			return err
 		}
@@ -193,7 +194,7 @@ func (a *Auth) editIndex(ctx context.Context, p indexPlace, change func(*indexLi
 		if old == nil && next == nil {
 			return nil
 		}
-		found, swapped, err := swap(ctx, a.store, p.name, old, next, max(ttl, time.Second))
+		found, swapped, err := once.Swap(ctx, a.store, p.name, old, next, max(ttl, time.Second))
 		if err != nil || swapped || bytes.Equal(found, next) {
 			return err
 		}
@@ -208,7 +209,7 @@ func (a *Auth) shorten(ctx context.Context, l *indexList) error {
 	newest := len(l.Sessions) - 1 // whose record is still to be written
 	kept := l.Sessions[:0:0]
 	for i, e := range l.Sessions {
-		record, err := readFresh(ctx, a.store, e.Key)
+		record, err := once.ReadFresh(ctx, a.store, e.Key)
 		if err != nil {
 			failed = err
 		}
@@ -217,7 +218,7 @@ func (a *Auth) shorten(ctx context.Context, l *indexList) error {
 		}
 	}
 	for ; failed == nil && len(kept) > maxIndexed; kept = kept[1:] {
-		failed = a.drop(ctx, kept[0].Key)
+		failed = once.Delete(ctx, a.store, kept[0].Key)
 	}
 	l.Sessions = kept
 	return failed

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/faulty"
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -40,7 +42,7 @@ func (a *Auth) enter(t *testing.T, key string, c idClaims) {
 	if err := a.index(t.Context(), key, c, time.Now().Add(time.Hour).Unix(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := swap(t.Context(), a.store, key, nil, []byte("record"), time.Hour); err != nil {
+	if _, _, err := once.Swap(t.Context(), a.store, key, nil, []byte("record"), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -64,7 +66,7 @@ func TestIndexRotation(t *testing.T) {
 		t.Errorf("the old-only replica ended %d sessions, %v; want 3", n, err)
 	}
 	for _, key := range []string{"s.a", "s.b", "s.c"} {
-		if v, _ := readFresh(t.Context(), store, key); v != nil {
+		if v, _ := once.ReadFresh(t.Context(), store, key); v != nil {
 			t.Errorf("%s lives on", key)
 		}
 	}
@@ -131,15 +133,15 @@ func TestSignOutDuringSignIn(t *testing.T) {
 		{"by sid, after a lost answer", 2, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			store := &troubled{Store: NewMemoryStore()}
+			store := &faulty.Troubled{Store: NewMemoryStore()}
 			a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.Store = store } })
 			b := a.browser()
 			callback := a.toCallback(b, "/me")
 			if tc.at == 2 {
-				store.loseAnswers(1, func(key string, _ []byte) bool { return strings.HasPrefix(key, "s.") })
+				store.LoseAnswers(1, func(key string, _ []byte) bool { return strings.HasPrefix(key, "s.") })
 			}
 			var attempts atomic.Int32
-			store.set(func(_ context.Context, op, key string) error {
+			store.Set(func(_ context.Context, op, key string) error {
 				if op != "swap" || !strings.HasPrefix(key, "s.") || attempts.Add(1) != tc.at {
 					return nil
 				}
@@ -152,7 +154,7 @@ func TestSignOutDuringSignIn(t *testing.T) {
 				return err
 			})
 			p := b.Send(callback)
-			store.set(nil)
+			store.Set(nil)
 			if p.Status != http.StatusSeeOther || p.Location() != a.url+"/me" {
 				t.Errorf("the callback: %d to %s, want a new start at the page", p.Status, p.Location())
 			}
@@ -226,27 +228,27 @@ func TestSignOutDuringConsent(t *testing.T) {
 
 // A store that fails in the middle costs no logout: the issuer may try again.
 func TestBackChannelLogoutAgain(t *testing.T) {
-	for name, fail := range map[string]func(*troubled){
-		"store fails": func(s *troubled) {
-			s.set(func(_ context.Context, op, key string) error {
+	for name, fail := range map[string]func(*faulty.Troubled){
+		"store fails": func(s *faulty.Troubled) {
+			s.Set(func(_ context.Context, op, key string) error {
 				if op == "delete" {
-					return errTrouble
+					return faulty.ErrDown
 				}
 				return nil
 			})
 		},
-		"mark fails": func(s *troubled) {
+		"mark fails": func(s *faulty.Troubled) {
 			var asked atomic.Int32
-			s.set(func(_ context.Context, op, key string) error {
+			s.Set(func(_ context.Context, op, key string) error {
 				if strings.HasPrefix(key, "j.") && op == "swap" && asked.Add(1) == 2 {
-					return errTrouble
+					return faulty.ErrDown
 				}
 				return nil
 			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &troubled{Store: NewMemoryStore()}
+			store := &faulty.Troubled{Store: NewMemoryStore()}
 			a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.Store = store } })
 			b := a.signIn()
 			raw := a.issuer.Sign(a.issuer.LogoutToken("alice", a.sid(t, "alice")), signintest.SignOptions{})
@@ -254,7 +256,7 @@ func TestBackChannelLogoutAgain(t *testing.T) {
 			if got := a.logoutPost(t, raw).StatusCode; got != http.StatusServiceUnavailable {
 				t.Errorf("with a failing store: %d, want 503", got)
 			}
-			store.set(nil)
+			store.Set(nil)
 			if got := a.logoutPost(t, raw).StatusCode; got != http.StatusOK || a.signedIn(b) {
 				t.Errorf("again: %d, signed in %t; want 200 and nobody", got, a.signedIn(b))
 			}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/seed454743b5/signin/internal/once"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 const (
@@ -31,7 +33,7 @@ type issuer struct {
 	client  *http.Client
 	now     func() time.Time
 
-	fetches flights[*metadata]
+	fetches once.Flights[*metadata]
 
 	mu       sync.Mutex
 	meta     *metadata // guarded by mu, with what follows
@@ -92,14 +94,14 @@ func (i *issuer) metadata(ctx context.Context) (*metadata, error) {
 	switch {
 	case meta != nil && stale && !wait:
 		// What we have still serves; what comes back serves the next.
-		i.fetches.start(ctx, "", discoveryTimeout, i.fetch)
+		i.fetches.Start(ctx, "", discoveryTimeout, i.fetch)
 		return meta, nil
 	case meta != nil:
 		return meta, nil
 	case wait:
 		return nil, err
 	}
-	meta, err = i.fetches.do(ctx, "", discoveryTimeout, i.fetch)
+	meta, err = i.fetches.Do(ctx, "", discoveryTimeout, i.fetch)
 	if err != nil {
 		return nil, &issuerError{err}
 	}
@@ -171,8 +173,8 @@ func (i *issuer) discover(ctx context.Context) (*metadata, error) {
 
 // bounded shortens an error that quotes what the issuer sent, a page maybe.
 func bounded(err error) error {
-	if text := err.Error(); len(text) > 300 {
-		return errors.New(printable(text, 300))
+	if said := err.Error(); len(said) > 300 {
+		return errors.New(text.Printable(said, 300))
 	}
 	return err
 }

@@ -442,7 +442,7 @@ func TestAlgorithmChanges(t *testing.T) {
 	}
 	a.clock.advance(discoveryAge + time.Minute)
 	b.Send(&signintest.Request{URL: a.url + "/me", Activated: true})
-	if err := a.Auth.issuer.fetches.wait(t.Context()); err != nil {
+	if err := a.Auth.issuer.fetches.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := a.subject(a.browser()); got != "alice" {

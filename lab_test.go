@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/faulty"
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -23,7 +25,7 @@ import (
 type lab struct {
 	t        *testing.T
 	issuer   *signintest.Issuer
-	store    *troubled
+	store    *faulty.Troubled
 	replicas []*replica
 }
 
@@ -109,7 +111,7 @@ func newLab(t *testing.T, o labOptions, f func(l *lab)) {
 	issuer := signintest.NewIssuer(t, &signintest.IssuerOptions{URL: "https://login.example.test", Behaviour: o.behaviour})
 	issuer.Key() // made out here, where it takes no time
 	synctest.Test(t, func(t *testing.T) {
-		l := &lab{t: t, issuer: issuer, store: &troubled{Store: NewMemoryStore()}}
+		l := &lab{t: t, issuer: issuer, store: &faulty.Troubled{Store: NewMemoryStore()}}
 		for range max(o.replicas, 1) {
 			l.replicas = append(l.replicas, l.replica(o.config))
 		}
@@ -245,7 +247,12 @@ func (l *lab) mustToken(i int, cookies string, req TokenRequest) string {
 }
 
 // pass lets time pass.
-func (l *lab) pass(d time.Duration) { l.t.Helper(); pass(l.t, d) }
+func (l *lab) pass(d time.Duration) {
+	l.t.Helper()
+	if err := once.Sleep(l.t.Context(), d); err != nil {
+		l.t.Fatal(err)
+	}
+}
 
 // refreshes checks how many token requests with a refresh token there were
 // since the last time.

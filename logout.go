@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
@@ -46,7 +47,7 @@ func (a *Auth) backChannelLogout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err := a.logoutByToken(r)
-	_, store := errors.AsType[*storeError](err)
+	_, store := errors.AsType[*once.StoreError](err)
 	_, keys := errors.AsType[*issuerError](err)
 	switch {
 	case err == nil:
@@ -87,8 +88,8 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	}
 	// Whoever keeps a token must not be able to end later sessions with it. It
 	// is marked as used when all is done: until then the issuer may try again.
-	once := seal.StoreKey("j", append(a.party(), "\x00"+token.Issuer+"\x00"+token.ID...))
-	used, err := readFresh(ctx, a.store, once)
+	mark := seal.StoreKey("j", append(a.party(), "\x00"+token.Issuer+"\x00"+token.ID...))
+	used, err := once.ReadFresh(ctx, a.store, mark)
 	if err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 		_, err = a.endListed(ctx, indexUser, user, false, func(e indexed) bool { return !e.SID })
 	}
 	if err == nil {
-		_, _, err = swap(ctx, a.store, once, nil, []byte{claimDone}, 2*(logoutAge+a.cfg.ClockSkew))
+		_, _, err = once.Swap(ctx, a.store, mark, nil, []byte{claimDone}, 2*(logoutAge+a.cfg.ClockSkew))
 	}
 	if err != nil {
 		return err

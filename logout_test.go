@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
@@ -273,7 +274,7 @@ func TestIndex(t *testing.T) {
 		if err := a.index(ctx, key, user, later, time.Now()); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := swap(ctx, a.store, key, nil, []byte("record"), time.Hour); err != nil {
+		if _, _, err := once.Swap(ctx, a.store, key, nil, []byte("record"), time.Hour); err != nil {
 			t.Error(err)
 		}
 	}
@@ -284,7 +285,7 @@ func TestIndex(t *testing.T) {
 	wg.Wait()
 	place := a.indexPlaces(indexUser, userValue("i", "s"))[0]
 	count := func() int {
-		sealed, err := readFresh(ctx, a.store, place.name)
+		sealed, err := once.ReadFresh(ctx, a.store, place.name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,21 +294,21 @@ func TestIndex(t *testing.T) {
 	if n := count(); n != maxIndexed {
 		t.Errorf("%d entries, want %d", n, maxIndexed)
 	}
-	sealed, _ := readFresh(ctx, a.store, place.name)
+	sealed, _ := once.ReadFresh(ctx, a.store, place.name)
 	oldest, third := place.open(sealed).Sessions[0].Key, place.open(sealed).Sessions[2].Key
 	// What has ended by itself makes room first.
-	if err := a.drop(ctx, third); err != nil {
+	if err := once.Delete(ctx, a.store, third); err != nil {
 		t.Fatal(err)
 	}
 	enter(seal.StoreKey("s", []byte("one more")))
-	if left, _ := readFresh(ctx, a.store, oldest); left == nil || count() != maxIndexed {
+	if left, _ := once.ReadFresh(ctx, a.store, oldest); left == nil || count() != maxIndexed {
 		t.Errorf("%d entries, want %d; the oldest lives: %t", count(), maxIndexed, left != nil)
 	}
 	enter(seal.StoreKey("s", []byte("and another")))
 	if n := count(); n != maxIndexed {
 		t.Errorf("%d entries, want %d", n, maxIndexed)
 	}
-	if left, _ := readFresh(ctx, a.store, oldest); left != nil {
+	if left, _ := once.ReadFresh(ctx, a.store, oldest); left != nil {
 		t.Error("the session that fell out of the list lives on")
 	}
 	a.clock.advance(2 * time.Hour)

@@ -59,7 +59,9 @@ import (
 	"time"
 
 	"github.com/gorilla/sessions"
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // Auth signs users in to one application at one issuer. Its methods may be
@@ -82,11 +84,11 @@ type Auth struct {
 	secureBrowser []string // the browser cookie's there
 	plainBrowser  []string // and over http
 
-	redemptions flights[*redeemed]
-	refreshes   flights[*renewed]
+	redemptions once.Flights[*redeemed]
+	refreshes   once.Flights[*renewed]
 	backoff     backoff
 	apps        appTokens
-	chores      flights[struct{}]
+	chores      once.Flights[struct{}]
 }
 
 // New returns an Auth for c. It reports every fault of the configuration at
@@ -132,7 +134,8 @@ func New(c Config) (*Auth, error) {
 		a.paths[prefix+name] = h // where nobody strips the prefix
 	}
 	a.issuer = newIssuer(c, func() time.Time { return a.now() })
-	a.redemptions.panicked, a.refreshes.panicked, a.chores.panicked = a.panicked, a.panicked, a.panicked
+	a.redemptions.Panicked, a.refreshes.Panicked, a.chores.Panicked = a.panicked, a.panicked, a.panicked
+	a.redemptions.Own, a.refreshes.Own = ownCopy, ownCopy
 	return a, nil
 }
 
@@ -140,7 +143,7 @@ func New(c Config) (*Auth, error) {
 // error that a caller gets has no more than its value.
 func (a *Auth) panicked(ctx context.Context, value any, stack []byte) {
 	a.log.LogAttrs(ctx, slog.LevelError, "signin: panic",
-		slog.String("value", printable(fmt.Sprint(value), 300)), slog.String("stack", string(stack)))
+		slog.String("value", text.Printable(fmt.Sprint(value), 300)), slog.String("stack", string(stack)))
 }
 
 // sibling is a path of ours beside the callback's.
@@ -286,7 +289,7 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need
 func (a *Auth) Ready(ctx context.Context) error {
 	_, issuerErr := a.issuer.metadata(ctx)
 	// Past any copy: one serves for a while after its store has gone.
-	_, storeErr := readFresh(ctx, a.store, seal.StoreKey("ready", nil))
+	_, storeErr := once.ReadFresh(ctx, a.store, seal.StoreKey("ready", nil))
 	return errors.Join(issuerErr, storeErr)
 }
 
@@ -294,5 +297,5 @@ func (a *Auth) Ready(ctx context.Context) error {
 // been saved, or until ctx ends. Call it after [http.Server.Shutdown]: a
 // refresh token that was rotated and not saved costs its owner a sign-in.
 func (a *Auth) Close(ctx context.Context) error {
-	return errors.Join(a.redemptions.wait(ctx), a.refreshes.wait(ctx), a.chores.wait(ctx))
+	return errors.Join(a.redemptions.Wait(ctx), a.refreshes.Wait(ctx), a.chores.Wait(ctx))
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
@@ -109,7 +110,7 @@ func (a *Auth) remaining(r *record, now time.Time) time.Duration {
 // freshSession reads a session past any copy. It is nil if there is none.
 func (a *Auth) freshSession(ctx context.Context, secret []byte) (*session, error) {
 	key := seal.StoreKey("s", secret)
-	sealed, err := readFresh(ctx, a.store, key)
+	sealed, err := once.ReadFresh(ctx, a.store, key)
 	if err != nil || sealed == nil {
 		return nil, err
 	}
@@ -135,8 +136,8 @@ func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*s
 		written := a.sealRecord(s.secret, s.key, next)
 		var found []byte
 		var swapped bool
-		err := insist(ctx, func() (err error) {
-			found, swapped, err = swap(ctx, a.store, s.key, s.sealed, written, max(a.remaining(next, a.now()), time.Second))
+		err := once.Insist(ctx, func() (err error) {
+			found, swapped, err = once.Swap(ctx, a.store, s.key, s.sealed, written, max(a.remaining(next, a.now()), time.Second))
 			return err
 		})
 		switch {
@@ -164,11 +165,11 @@ func (a *Auth) create(ctx context.Context, secret []byte, r *record, since time.
 	}
 	// Each step until it succeeds, and never an earlier one again: an entry
 	// made anew would hide a sign-out that has removed it.
-	if err := insist(ctx, func() error { return a.index(ctx, key, claims, r.Expires, since) }); err != nil {
+	if err := once.Insist(ctx, func() error { return a.index(ctx, key, claims, r.Expires, since) }); err != nil {
 		return nil, err
 	}
-	err := insist(ctx, func() error {
-		found, swapped, err := swap(ctx, a.store, key, nil, sealed, a.remaining(r, a.now()))
+	err := once.Insist(ctx, func() error {
+		found, swapped, err := once.Swap(ctx, a.store, key, nil, sealed, a.remaining(r, a.now()))
 		if err == nil && !swapped && !bytes.Equal(found, sealed) {
 			err = errors.New("the store holds another record under a new key")
 		}
@@ -178,12 +179,12 @@ func (a *Auth) create(ctx context.Context, secret []byte, r *record, since time.
 		return nil, err
 	}
 	var there bool
-	err = insist(ctx, func() (err error) {
+	err = once.Insist(ctx, func() (err error) {
 		there, err = a.stillIndexed(ctx, key, claims)
 		return err
 	})
 	if err == nil && !there {
-		err = cmp.Or(insist(ctx, func() error { return a.drop(ctx, key) }), errStale)
+		err = cmp.Or(once.Insist(ctx, func() error { return once.Delete(ctx, a.store, key) }), errStale)
 	}
 	if err != nil {
 		return nil, err
@@ -192,19 +193,6 @@ func (a *Auth) create(ctx context.Context, secret []byte, r *record, since time.
 		secret: secret, key: key, sealed: sealed, record: r,
 		user: newUser(claims, r.IDToken, r.HomeAccount, a.cfg.NameClaim),
 	}, nil
-}
-
-// insist calls fn until it no longer reports a store that fails, or ctx ends.
-// The error is fn's: it says more than that time is up.
-func insist(ctx context.Context, fn func() error) error {
-	pause := 50 * time.Millisecond
-	for {
-		err := fn()
-		if _, failing := errors.AsType[*storeError](err); !failing || sleep(ctx, pause) != nil {
-			return err
-		}
-		pause = min(2*pause, 500*time.Millisecond)
-	}
 }
 
 func (r *record) clone() *record {

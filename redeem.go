@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
@@ -37,7 +38,7 @@ type redeemed struct {
 // the code may have been spent, and it is not tried again.
 func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken) (*redeemed, error) {
 	key := seal.StoreKey("c", tx.ID)
-	claim, outcome, err := acquire(ctx, a.store, key, claimLifetime)
+	claim, outcome, err := once.Acquire(ctx, a.store, key, claimLifetime)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 	// Deferred, for a panic must not leave a claim that is kept for ever.
 	left := []byte{claimFailed}
 	defer func() { a.endClaim(ctx, claim, left) }()
-	if claim.orphaned {
+	if claim.Orphaned {
 		return nil, errStale
 	}
 	done, err := a.redeem(ctx, meta, tx, b, code, front)
@@ -64,8 +65,8 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 
 // endClaim leaves the outcome for those who come later. Should it get lost,
 // they find a claim whose owner is gone and start anew.
-func (a *Auth) endClaim(ctx context.Context, claim *lease, outcome []byte) {
-	if err := claim.end(ctx, outcome); err != nil {
+func (a *Auth) endClaim(ctx context.Context, claim *once.Lease, outcome []byte) {
+	if err := claim.End(ctx, outcome); err != nil {
 		a.event(ctx, Event{Name: eventStoreFailing, Err: fmt.Errorf("claim not settled: %w", err)})
 	}
 }
@@ -150,7 +151,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	home := homeAccount(answer.ClientInfo)
 	var before *session
 	if secret, err := a.keys.Open("extend", b.secret, tx.ID, tx.Session); err == nil {
-		err := insist(ctx, func() (err error) {
+		err := once.Insist(ctx, func() (err error) {
 			before, err = a.freshSession(ctx, secret)
 			return err
 		})
@@ -162,7 +163,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 		return nil, errStale
 	}
 	if tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
-		err := insist(ctx, func() error {
+		err := once.Insist(ctx, func() error {
 			return a.index(ctx, before.key, id.idClaims, before.record.Expires, tx.began())
 		})
 		if err != nil {
@@ -193,7 +194,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	if before != nil {
 		// If this fails, the old record ends by its own time: no cookie is
 		// left that names it.
-		if a.drop(ctx, before.key) == nil {
+		if once.Delete(ctx, a.store, before.key) == nil {
 			a.unindexLater(ctx, before)
 		}
 	}

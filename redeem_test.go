@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
@@ -213,10 +214,7 @@ func TestOrphanedClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := append([]byte{leaseMark}, bytes.Repeat([]byte{1}, 24)...)
-	if _, ok, err := store.Swap(t.Context(), seal.StoreKey("c", tx.ID), nil, dead, claimLifetime); !ok || err != nil {
-		t.Fatalf("claiming the state: %t %v", ok, err)
-	}
+	leaveLease(t, store, seal.StoreKey("c", tx.ID))
 	for _, p := range posts(b, r, 3) {
 		wantLanding(t, a, p, "/page/x")
 		if setsSession(a, p) {
@@ -240,7 +238,7 @@ func TestLiveClaim(t *testing.T) {
 	a := newApp(t, replicas(NewMemoryStore(), nil))
 	b := a.browser()
 	r := a.toCallback(b, "/page/x")
-	a.issuer.FailNext(signintest.EndpointToken, signintest.Fault{Delay: leaseStale + 2*leaseBeat})
+	a.issuer.FailNext(signintest.EndpointToken, signintest.Fault{Delay: once.LeaseStale + 2*once.LeaseBeat})
 	sessions := map[string]bool{}
 	for _, p := range posts(b, r, 4) {
 		wantLanding(t, a, p, "/page/x")
@@ -481,7 +479,7 @@ func TestRedemptionPanics(t *testing.T) {
 		var mu sync.Mutex
 		var claim string
 		beats := 0
-		l.store.set(func(_ context.Context, op, key string) error {
+		l.store.Set(func(_ context.Context, op, key string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if op == "swap" && strings.HasPrefix(key, "c.") {
@@ -502,7 +500,7 @@ func TestRedemptionPanics(t *testing.T) {
 			t.Errorf("the claim is kept: %d beats in a minute", beats-before)
 		}
 		mu.Unlock()
-		if value, err := readFresh(l.t.Context(), l.store, key); err != nil || !bytes.Equal(value, []byte{claimFailed}) {
+		if value, err := once.ReadFresh(l.t.Context(), l.store, key); err != nil || !bytes.Equal(value, []byte{claimFailed}) {
 			t.Errorf("left %q, %v; want %q", value, err, claimFailed)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
@@ -46,7 +47,7 @@ func (a *Auth) refresh(ctx context.Context, s *session, req TokenRequest) (*rene
 	key := strings.Join([]string{s.key, string(asked), req.reject, req.Params.Encode()}, "\x00")
 	wait, cancel := context.WithTimeout(ctx, refreshLimit)
 	defer cancel()
-	r, err := a.refreshes.do(wait, key, refreshLimit, func(ctx context.Context) (*renewed, error) {
+	r, err := a.refreshes.Do(wait, key, refreshLimit, func(ctx context.Context) (*renewed, error) {
 		r, err := a.refreshLeased(ctx, s, &req)
 		if t := s.record.find(&req); t == nil || !t.valid(a.now()) || !t.serves(&req) {
 			shareFailure(ctx, err)
@@ -68,14 +69,14 @@ func (a *Auth) refreshLeased(ctx context.Context, s *session, req *TokenRequest)
 		}
 	}
 	a.issuer.metadata(ctx) // which may take its time, rather now than under the lease
-	l, err := exclude(ctx, a.store, seal.StoreKey("l", s.secret), leaseTTL)
+	l, err := once.Exclude(ctx, a.store, seal.StoreKey("l", s.secret), leaseTTL)
 	if err != nil {
 		return nil, err
 	}
 	kept := false
 	defer func() {
 		if !kept {
-			l.end(ctx, nil)
+			l.End(ctx, nil)
 		}
 	}()
 	var scopes []string // to send, if they must be
@@ -147,7 +148,7 @@ func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
 
 // refreshOnce sends the refresh token and saves what comes back. It sets kept
 // if the save, and with it the lease, goes on after it returns.
-func (a *Auth) refreshOnce(ctx context.Context, l *lease, kept *bool, s *session, req *TokenRequest, scopes []string) (*renewed, error) {
+func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *session, req *TokenRequest, scopes []string) (*renewed, error) {
 	meta, err := a.issuer.metadata(ctx)
 	if err != nil {
 		return nil, err
@@ -230,15 +231,15 @@ func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req
 // saveLater goes on saving what a store that fails did not take, and keeps
 // the lease so that no sibling sends the old refresh token meanwhile. It
 // returns the session as it will be. If that has ended, gone is called.
-func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(*record), gone func(context.Context)) *session {
+func (a *Auth) saveLater(ctx context.Context, l *once.Lease, s *session, change func(*record), gone func(context.Context)) *session {
 	next := *s
 	next.record = s.record.clone()
 	change(next.record)
 	a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
 	// Under a name of its own: were another save of this session under way,
 	// this one must not be taken for it.
-	a.background(ctx, "save."+l.key+seal.Encode(seal.Random(8)), saveLimit, func(ctx context.Context) {
-		defer l.end(ctx, nil)
+	a.background(ctx, "save."+l.Key+seal.Encode(seal.Random(8)), saveLimit, func(ctx context.Context) {
+		defer l.End(ctx, nil)
 		_, err := a.update(ctx, s, change)
 		switch {
 		case errors.Is(err, errSessionEnded):
@@ -252,12 +253,12 @@ func (a *Auth) saveLater(ctx context.Context, l *lease, s *session, change func(
 
 // endLater deletes a session that must not go on, when the store lets us.
 func (a *Auth) endLater(ctx context.Context, s *session) {
-	if a.drop(ctx, s.key) == nil {
+	if once.Delete(ctx, a.store, s.key) == nil {
 		a.unindexLater(ctx, s)
 		return
 	}
 	a.background(ctx, "end."+s.key, saveLimit, func(ctx context.Context) {
-		if insist(ctx, func() error { return a.drop(ctx, s.key) }) == nil {
+		if once.Insist(ctx, func() error { return once.Delete(ctx, a.store, s.key) }) == nil {
 			a.unindexLater(ctx, s)
 		}
 	})
@@ -298,7 +299,7 @@ func (a *Auth) withReserved(scopes []string) []string {
 	return scopes
 }
 
-func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *lease, refresh string, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
+func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *once.Lease, refresh string, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
 	form := cloneParams(req.Params)
 	if form == nil {
 		form = url.Values{}
@@ -314,7 +315,7 @@ func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *lease, ref
 	if req.Claims != "" {
 		form.Set("claims", withCapabilities(req.Claims, a.cfg.ClientCapabilities))
 	}
-	return a.requestTokenIf(ctx, meta, form, l.sure)
+	return a.requestTokenIf(ctx, meta, form, l.Sure)
 }
 
 // checkRefreshed holds a refreshed ID token against the sign-in's (OpenID

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/faulty"
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
@@ -20,7 +23,7 @@ import (
 func writesOf(prefix string) func(context.Context, string, string) error {
 	return func(_ context.Context, op, key string) error {
 		if op != "get" && strings.HasPrefix(key, prefix) {
-			return errTrouble
+			return faulty.ErrDown
 		}
 		return nil
 	}
@@ -35,9 +38,9 @@ func TestRefreshSaveFails(t *testing.T) {
 		down  func(context.Context, string, string) error
 	}{
 		{"records read-only for 3s", 3 * time.Second, writesOf("s.")},
-		{"store fails for 10s", 10 * time.Second, fails},
-		{"store hangs for 20m", 20 * time.Minute, hangs},
-		{"store hangs for 20h", 20 * time.Hour, hangs},
+		{"store fails for 10s", 10 * time.Second, faulty.Fails},
+		{"store hangs for 20m", 20 * time.Minute, faulty.Hangs},
+		{"store hangs for 20h", 20 * time.Hour, faulty.Hangs},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			newLab(t, labOptions{replicas: 2, behaviour: single}, func(l *lab) {
@@ -61,7 +64,7 @@ func TestRefreshSaveFails(t *testing.T) {
 				}
 				<-arrived
 				synctest.Wait()
-				l.store.set(tc.down) // after the lease, before the save
+				l.store.Set(tc.down) // after the lease, before the save
 				close(release)
 				start := time.Now()
 				wg.Wait()
@@ -74,12 +77,12 @@ func TestRefreshSaveFails(t *testing.T) {
 				start = time.Now()
 				_, err := l.replicas[1].token(cookies, TokenRequest{})
 				if took := time.Since(start); tc.pause > 10*time.Second {
-					if _, down := errors.AsType[*storeError](err); !down || took > storePatience+storeTimeout {
+					if _, down := errors.AsType[*once.StoreError](err); !down || took > once.Patience+once.CallTimeout {
 						t.Errorf("after %v: %v; want a *storeError", took, err)
 					}
 				}
 				l.pass(tc.pause)
-				l.store.set(nil)
+				l.store.Set(nil)
 				together(100, func(i int) {
 					if _, err := l.replicas[i%2].token(cookies, TokenRequest{}); err != nil {
 						t.Errorf("the store is back: %v", err)
@@ -105,18 +108,18 @@ func TestRefreshStoreDown(t *testing.T) {
 		name string
 		down func(context.Context, string, string) error
 	}{
-		{"fails", fails},
-		{"hangs", hangs},
+		{"fails", faulty.Fails},
+		{"hangs", faulty.Hangs},
 		{"leases fail", writesOf("l.")},
 		{"leases hang", func(ctx context.Context, op, key string) error {
 			if op == "swap" && strings.HasPrefix(key, "l.") {
-				return hangs(ctx, op, key)
+				return faulty.Hangs(ctx, op, key)
 			}
 			return nil
 		}},
 		{"fresh reads hang", func(ctx context.Context, op, key string) error {
 			if op == "swap" && strings.HasPrefix(key, "s.") {
-				return hangs(ctx, op, key)
+				return faulty.Hangs(ctx, op, key)
 			}
 			return nil
 		}},
@@ -125,22 +128,22 @@ func TestRefreshStoreDown(t *testing.T) {
 			newLab(t, labOptions{}, func(l *lab) {
 				cookies := l.signIn("alice")
 				l.pass(2 * time.Hour)
-				l.store.set(tc.down)
+				l.store.Set(tc.down)
 				start := time.Now()
 				together(20, func(int) {
 					_, err := l.replicas[0].token(cookies, TokenRequest{})
-					if _, down := errors.AsType[*storeError](err); !down {
+					if _, down := errors.AsType[*once.StoreError](err); !down {
 						t.Errorf("Token: %v, want a *storeError", err)
 					}
 					if p := l.replicas[0].unavailable(returnPath{}, err); p.Status != http.StatusServiceUnavailable {
 						t.Errorf("that would be a %d, want 503", p.Status)
 					}
 				})
-				if took := time.Since(start); took > storePatience+100*time.Millisecond {
+				if took := time.Since(start); took > once.Patience+100*time.Millisecond {
 					t.Errorf("it took %v", took)
 				}
 				l.refreshes(0)
-				l.store.set(nil)
+				l.store.Set(nil)
 				l.mustToken(0, cookies, TokenRequest{})
 				l.refreshes(1)
 			})
@@ -158,18 +161,19 @@ func TestRefreshHolderDies(t *testing.T) {
 			r := l.record(cookies)
 			l.replicas[1].in(cookies, func(_ http.ResponseWriter, req *http.Request) {
 				secret, _ := l.replicas[1].readSecret(req)
-				dead, _, err := acquire(l.t.Context(), l.store, seal.StoreKey("l", secret), leaseTTL)
-				if err != nil {
-					t.Fatal(err)
-				}
 				if spent {
 					meta, _ := l.replicas[1].issuer.metadata(l.t.Context())
-					if _, err := l.replicas[1].requestRefresh(l.t.Context(), meta, dead, r.Refresh, nil, &TokenRequest{}); err != nil {
+					other, _, err := once.Acquire(l.t.Context(), l.store, "l.other", leaseTTL)
+					if err != nil {
 						t.Fatal(err)
 					}
+					if _, err := l.replicas[1].requestRefresh(l.t.Context(), meta, other, r.Refresh, nil, &TokenRequest{}); err != nil {
+						t.Fatal(err)
+					}
+					other.End(l.t.Context(), nil)
 					l.issuer.ForgetCalls()
 				}
-				dead.die()
+				leaveLease(l.t, l.store, seal.StoreKey("l", secret))
 			})
 			start := time.Now()
 			together(20, func(int) {
@@ -178,8 +182,8 @@ func TestRefreshHolderDies(t *testing.T) {
 					t.Errorf("spent %t: %v", spent, err)
 				}
 			})
-			if took := time.Since(start); took < leaseStale || took > leaseStale+leaseBeat {
-				t.Errorf("taken over after %v, want %v", took, leaseStale)
+			if took := time.Since(start); took < once.LeaseStale || took > once.LeaseStale+once.LeaseBeat {
+				t.Errorf("taken over after %v, want %v", took, once.LeaseStale)
 			}
 			l.refreshes(1)
 			if l.record(cookies) == nil {
@@ -208,14 +212,14 @@ func TestRefreshHolderStopped(t *testing.T) {
 		}()
 		<-stopped
 		// Cut off from the store, its beats do not arrive; the sibling's calls do.
-		l.store.set(fails)
-		l.replicas[1].store = &troubled{Store: l.store.Store}
+		l.store.Set(faulty.Fails)
+		l.replicas[1].store = &faulty.Troubled{Store: l.store.Store}
 		l.mustToken(1, cookies, TokenRequest{})
 		close(release)
 		if err := <-done; err == nil {
 			t.Error("a token, from a request that must not have been sent")
 		}
-		l.store.set(nil)
+		l.store.Set(nil)
 		l.refreshes(1)
 		l.pass(2 * time.Hour)
 		l.mustToken(0, cookies, TokenRequest{})
@@ -229,7 +233,7 @@ func TestRefreshLostSave(t *testing.T) {
 		cookies := l.signIn("alice")
 		for range 3 {
 			l.pass(2 * time.Hour)
-			l.store.loseAnswers(1, func(key string, _ []byte) bool { return strings.HasPrefix(key, "s.") })
+			l.store.LoseAnswers(1, func(key string, _ []byte) bool { return strings.HasPrefix(key, "s.") })
 			together(20, func(i int) {
 				if _, err := l.replicas[i%2].token(cookies, TokenRequest{}); err != nil {
 					t.Errorf("Token: %v", err)
@@ -259,12 +263,12 @@ func TestRefreshDuringSignOut(t *testing.T) {
 			}()
 			<-arrived
 			if late {
-				l.store.set(writesOf("s."))
+				l.store.Set(writesOf("s."))
 				close(release)
 				if err := <-done; err != nil {
 					t.Errorf("Token: %v", err)
 				}
-				l.store.set(nil)
+				l.store.Set(nil)
 			}
 			req := httptest.NewRequest("POST", "https://app.example.test/signout", nil)
 			req.Header.Set("Sec-Fetch-Site", "same-origin")
@@ -382,16 +386,16 @@ func TestRefreshedIDTokenStoreDown(t *testing.T) {
 	}}, func(l *lab) {
 		cookies := l.signIn("alice")
 		l.pass(2 * time.Hour)
-		l.store.set(func(_ context.Context, op, _ string) error {
+		l.store.Set(func(_ context.Context, op, _ string) error {
 			if op == "delete" {
-				return errTrouble
+				return faulty.ErrDown
 			}
 			return nil
 		})
 		if _, err := l.replicas[0].token(cookies, TokenRequest{}); !isReason(err, ReasonSignIn) {
 			t.Errorf("Token: %v, want %s", err, ReasonSignIn)
 		}
-		l.store.set(nil)
+		l.store.Set(nil)
 		l.pass(time.Second)
 		if l.record(cookies) != nil {
 			t.Error("the session goes on")
@@ -435,11 +439,11 @@ func TestRefreshLeasePoisoned(t *testing.T) {
 			}
 			key = seal.StoreKey("l", s.secret)
 		})
-		if _, swapped, err := swap(l.t.Context(), l.store, key, nil, []byte("X"), time.Minute); err != nil || !swapped {
+		if _, swapped, err := once.Swap(l.t.Context(), l.store, key, nil, []byte("X"), time.Minute); err != nil || !swapped {
 			t.Fatal(swapped, err)
 		}
 		_, err := r.token(cookies, TokenRequest{Refresh: true})
-		if _, store := errors.AsType[*storeError](err); !store {
+		if _, store := errors.AsType[*once.StoreError](err); !store {
 			t.Errorf("%v, want the store's error", err)
 		}
 		l.refreshes(0)
@@ -457,9 +461,9 @@ func TestRefreshRefusedWhileStoreFails(t *testing.T) {
 		cookies := l.signIn("alice")
 		r.wire.before(func(req *http.Request) error {
 			if strings.HasSuffix(req.URL.Path, "/token") {
-				l.store.set(func(_ context.Context, _, key string) error {
+				l.store.Set(func(_ context.Context, _, key string) error {
 					if strings.HasPrefix(key, "s.") {
-						return errTrouble
+						return faulty.ErrDown
 					}
 					return nil
 				})
@@ -468,15 +472,25 @@ func TestRefreshRefusedWhileStoreFails(t *testing.T) {
 		})
 		l.issuer.FailNext(signintest.EndpointToken, signintest.JSONFault(400, map[string]any{"error": "invalid_grant"}))
 		_, err := r.token(cookies, TokenRequest{Refresh: true, Scopes: []string{"none.held"}})
-		if err == nil || isReason(err, ReasonRefused) || !errors.Is(err, errTrouble) {
+		if err == nil || isReason(err, ReasonRefused) || !errors.Is(err, faulty.ErrDown) {
 			t.Errorf("%v, want what passes", err)
 		}
 		r.wire.before(nil)
-		l.store.set(nil)
+		l.store.Set(nil)
 		l.pass(time.Minute)
 		if n := len(l.record(cookies).Refusals); n != 0 {
 			t.Errorf("%d refusals are remembered", n)
 		}
 		l.mustToken(0, cookies, TokenRequest{Refresh: true})
 	})
+}
+
+// leaveLease puts a lease into a store that nobody holds any more: its owner
+// has died.
+func leaveLease(t *testing.T, store Store, key string) {
+	t.Helper()
+	dead := append([]byte{once.LeaseMark}, bytes.Repeat([]byte{1}, 24)...)
+	if _, ok, err := store.Swap(t.Context(), key, nil, dead, claimLifetime); !ok || err != nil {
+		t.Fatalf("leaving a lease: %t %v", ok, err)
+	}
 }

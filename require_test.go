@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/signintest"
 	"golang.org/x/oauth2"
 )
@@ -317,7 +318,7 @@ func TestChallengeStoreFailing(t *testing.T) {
 		err  error
 		want int
 	}{
-		{"store", fmt.Errorf("calling the API: %w", &storeError{errors.New("gone")}), http.StatusServiceUnavailable},
+		{"store", fmt.Errorf("calling the API: %w", once.Failed(errors.New("gone"))), http.StatusServiceUnavailable},
 		{"issuer", &temporaryError{errors.New("gone")}, 0},
 		{"other", errors.New("gone"), 0},
 		{"none", nil, 0},

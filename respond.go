@@ -8,6 +8,9 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/once"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // retryAfterDown is what a client is told when the issuer or the store fails.
@@ -46,7 +49,7 @@ func (a *Auth) event(ctx context.Context, e Event) {
 	add(e.Duration > 0, slog.Duration("took", e.Duration))
 	if e.Err != nil {
 		// Bounded: parts of it may be the issuer's words.
-		attrs = append(attrs, slog.String("cause", printable(e.Err.Error(), 500)))
+		attrs = append(attrs, slog.String("cause", text.Printable(e.Err.Error(), 500)))
 	}
 	a.log.LogAttrs(ctx, e.level(), "signin: "+e.Name, attrs...)
 	if a.cfg.Observe != nil {
@@ -56,7 +59,7 @@ func (a *Auth) event(ctx context.Context, e Event) {
 
 // unavailable is the page for a failure that is not the user's.
 func (a *Auth) unavailable(again returnPath, err error) Page {
-	if _, ok := errors.AsType[*storeError](err); ok {
+	if _, ok := errors.AsType[*once.StoreError](err); ok {
 		return newUnavailablePage(pageStoreDown, again.String(), retryAfterDown)
 	}
 	_, issuerDown := errors.AsType[*issuerError](err)

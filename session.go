@@ -12,6 +12,7 @@ import (
 
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"golang.org/x/oauth2"
 )
@@ -188,16 +189,11 @@ func (a *Auth) getKnown(ctx context.Context, key string, known *session) ([]byte
 
 // get is one bounded Get. A store in this process needs no bound.
 func (a *Auth) get(ctx context.Context, key string) ([]byte, bool, error) {
-	if _, local := a.store.(*MemoryStore); !local {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
+	if _, local := a.store.(*MemoryStore); local {
+		value, ok, err := a.store.Get(ctx, key)
+		return value, ok, once.Failed(err)
 	}
-	value, ok, err := a.store.Get(ctx, key)
-	if err != nil {
-		return nil, false, &storeError{err}
-	}
-	return value, ok, nil
+	return once.Get(ctx, a.store, key)
 }
 
 // touch keeps an idle timeout at bay, without holding the request up.
@@ -206,7 +202,7 @@ func (a *Auth) touch(ctx context.Context, s *session, now time.Time) {
 	if idle == 0 || now.Sub(time.Unix(s.record.Seen, 0)) < idle/10 {
 		return
 	}
-	a.background(ctx, "touch."+s.key, storeTimeout, func(ctx context.Context) {
+	a.background(ctx, "touch."+s.key, once.CallTimeout, func(ctx context.Context) {
 		a.update(ctx, s, func(r *record) { r.Seen = max(r.Seen, a.now().Unix()) })
 	})
 }
@@ -231,7 +227,7 @@ func (a *Auth) readSecret(r *http.Request) ([]byte, error) {
 		if errors.As(err, &cookie) && !cookie.IsInternal() || errors.Is(err, fs.ErrNotExist) || errors.Is(err, http.ErrNoCookie) {
 			return nil, nil
 		}
-		return nil, &storeError{err}
+		return nil, once.Failed(err)
 	}
 	if gs.IsNew {
 		return nil, nil
@@ -255,7 +251,7 @@ func (a *Auth) writeSecret(w http.ResponseWriter, r *http.Request, secret []byte
 	secure := a.isSecure(r)
 	gs, err := a.sessions.New(bare, a.sessionCookie(secure))
 	if err != nil {
-		return &storeError{err}
+		return once.Failed(err)
 	}
 	// A copy: securecookie encrypts in place, and the copies of a callback, which
 	// all write the cookie of one redemption, share the original.
@@ -263,7 +259,7 @@ func (a *Auth) writeSecret(w http.ResponseWriter, r *http.Request, secret []byte
 	a.setOptions(gs, secure)
 	noStore(w)
 	if err := a.sessions.Save(bare, w, gs); err != nil {
-		return &storeError{err}
+		return once.Failed(err)
 	}
 	return nil
 }
@@ -273,7 +269,7 @@ func (a *Auth) clearSecret(w http.ResponseWriter, r *http.Request) error {
 	secure := a.isSecure(r)
 	gs, err := a.sessions.New(r, a.sessionCookie(secure))
 	if gs == nil {
-		return &storeError{err}
+		return once.Failed(err)
 	}
 	clear(gs.Values)
 	gs.Values[secretField] = []byte{}
@@ -281,7 +277,7 @@ func (a *Auth) clearSecret(w http.ResponseWriter, r *http.Request) error {
 	gs.Options.MaxAge = -1
 	noStore(w)
 	if err := a.sessions.Save(r, w, gs); err != nil {
-		return &storeError{err}
+		return once.Failed(err)
 	}
 	return nil
 }

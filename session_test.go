@@ -211,7 +211,7 @@ func TestIdleTimeout(t *testing.T) {
 		return a, b
 	}
 	settle := func(a *app) { // until the time of use is written
-		if err := a.chores.wait(t.Context()); err != nil {
+		if err := a.chores.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

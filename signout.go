@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
@@ -89,7 +90,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.drop(r.Context(), seal.StoreKey("s", secret)); err != nil {
+	if err := once.Delete(r.Context(), a.store, seal.StoreKey("s", secret)); err != nil {
 		return nil, err
 	}
 	if s == nil {
@@ -101,16 +102,6 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 		a.revokeLater(r.Context(), meta, s.record.Refresh)
 	}
 	return s, nil
-}
-
-// drop is one bounded Delete.
-func (a *Auth) drop(ctx context.Context, key string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	if err := a.store.Delete(ctx, key); err != nil {
-		return &storeError{err}
-	}
-	return nil
 }
 
 // endSessionURL is the issuer's logout page, or ours if it has none or cannot
@@ -165,7 +156,7 @@ func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) 
 // background runs a chore that nobody waits for but Close. A chore of the
 // same name that is under way is not begun again.
 func (a *Auth) background(ctx context.Context, name string, limit time.Duration, fn func(context.Context)) {
-	a.chores.start(ctx, name, limit, func(ctx context.Context) (struct{}, error) {
+	a.chores.Start(ctx, name, limit, func(ctx context.Context) (struct{}, error) {
 		fn(ctx)
 		return struct{}{}, nil
 	})

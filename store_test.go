@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -285,7 +286,7 @@ func TestMemoryStoreReadsWhenFull(t *testing.T) {
 	s.Advance(2 * inUse) // now anything could be evicted
 	held := s.entries()
 	for i := range 100 {
-		if found, err := readFresh(t.Context(), s, "s.absent"+strconv.Itoa(i)); found != nil || err != nil {
+		if found, err := once.ReadFresh(t.Context(), s, "s.absent"+strconv.Itoa(i)); found != nil || err != nil {
 			t.Fatalf("reading an absent key = %q, %v; want nil, nil", found, err)
 		}
 		if found, _, err := s.Swap(t.Context(), "s.0", []byte{2}, make([]byte, 100), time.Hour); len(found) != 1 || err != nil {

@@ -10,12 +10,11 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
+	"github.com/seed454743b5/signin/internal/text"
 	"golang.org/x/oauth2"
 )
 
@@ -132,17 +131,17 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 				// Its status text would be the issuer's, or an echo.
 				Response: &http.Response{Status: strconv.Itoa(resp.StatusCode), StatusCode: resp.StatusCode, Header: resp.Header, Body: http.NoBody},
 				// Without a code oauth2 would print the body, so there is none.
-				ErrorCode:        clean(fault.Code, sent, 100),
-				ErrorDescription: clean(fault.Description, sent, 300),
+				ErrorCode:        text.Clean(fault.Code, sent, 100),
+				ErrorDescription: text.Clean(fault.Description, sent, 300),
 			},
-			suberror:   clean(fault.Suberror, sent, 100),
+			suberror:   text.Clean(fault.Suberror, sent, 100),
 			claims:     validClaims(fault.Claims),
 			retryAfter: retryAfter(resp.Header, a.now()),
 		}
 	}
 	if !isJSON {
 		// As it came: ParseMediaType would change what it echoes to lower case.
-		return nil, fmt.Errorf("token endpoint answered with %q, not JSON", clean(resp.Header.Get("Content-Type"), sent, 100))
+		return nil, fmt.Errorf("token endpoint answered with %q, not JSON", text.Clean(resp.Header.Get("Content-Type"), sent, 100))
 	}
 	if err := json.Unmarshal(body, answer); err != nil {
 		return nil, errors.New("token endpoint answered with JSON of an unexpected shape")
@@ -250,21 +249,6 @@ func retryAfter(h http.Header, now time.Time) time.Time {
 	return t
 }
 
-// clean bounds a text of the issuer's and removes from it what we sent and who
-// it is about: an issuer that echoes a code or a refresh token, or names the
-// user, must not get that into our log.
-func clean(text string, sent []string, limit int) string {
-	for _, v := range sent {
-		if len(v) >= 8 {
-			text = strings.ReplaceAll(text, v, "[removed]")
-		}
-	}
-	return printable(address.ReplaceAllString(text, "[removed]"), limit)
-}
-
-// address is what issuers put into error texts to name a user.
-var address = regexp.MustCompile(`[^\s'"<>()]+@[^\s'"<>()]+`)
-
 // cleanError is an error with its text cleaned. What it is stays: whether time
 // was up, say.
 type cleanError struct {
@@ -273,27 +257,11 @@ type cleanError struct {
 }
 
 func newCleanError(err error, sent []string) error {
-	return &cleanError{clean(err.Error(), sent, 300), err}
+	return &cleanError{text.Clean(err.Error(), sent, 300), err}
 }
 
 func (e *cleanError) Error() string { return e.text }
 func (e *cleanError) Unwrap() error { return e.cause }
-
-// printable bounds a text from outside and drops what could forge a line.
-func printable(text string, limit int) string {
-	var b strings.Builder
-	for _, r := range text {
-		if limit--; limit < 0 {
-			b.WriteString("...")
-			break
-		}
-		if unicode.IsControl(r) || !unicode.IsPrint(r) {
-			r = ' '
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
 
 // withoutURL drops the URL that net/http puts before a cause.
 func withoutURL(err error) error {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/text"
 	"golang.org/x/oauth2"
 )
 
@@ -56,11 +57,11 @@ func TestTokenRetryAfter(t *testing.T) {
 
 func TestTokenErrorTexts(t *testing.T) {
 	sent := []string{"secret-refresh-token", "short"}
-	got := clean("bad secret-refresh-token\r\nforged line short", sent, 60)
+	got := text.Clean("bad secret-refresh-token\r\nforged line short", sent, 60)
 	if strings.Contains(got, "secret") || strings.ContainsAny(got, "\r\n") || !strings.Contains(got, "short") {
 		t.Errorf("cleaned: %q", got)
 	}
-	if got := clean(strings.Repeat("x", 1000), nil, 10); len(got) > 13 {
+	if got := text.Clean(strings.Repeat("x", 1000), nil, 10); len(got) > 13 {
 		t.Errorf("%d characters", len(got))
 	}
 }

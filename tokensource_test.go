@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/faulty"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -370,11 +371,11 @@ func TestHeldTokens(t *testing.T) {
 		if infos, err := HeldTokens(t.Context()); len(infos) > 0 || err != nil {
 			t.Errorf("outside Handler: %v, %v", infos, err)
 		}
-		l.store.set(fails)
+		l.store.Set(faulty.Fails)
 		if _, err := list(cookies); err == nil {
 			t.Error("a store that fails is not reported")
 		}
-		l.store.set(nil)
+		l.store.Set(nil)
 		synctest.Wait()
 		if _, err := TokenSource(t.Context()).Token(); !errors.Is(err, errOutside) {
 			t.Errorf("outside Handler: %v", err)

@@ -1,4 +1,4 @@
-package signin
+package once
 
 import (
 	"context"
@@ -7,18 +7,24 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/text"
 )
 
-// flights share one call among all who ask for the same thing while it runs.
+// Flights share one call among all who ask for the same thing while it runs.
 // The call is detached from its callers, so that a browser that walks away
 // does not undo what others wait for or what cannot be repeated.
-type flights[V any] struct {
+type Flights[V any] struct {
 	mu      sync.Mutex
 	running map[string]*flight[V] // guarded by mu
 
-	// panicked, if set, is told of a panic, for the callers' error does not
+	// Panicked, if set, is told of a panic, for the callers' error does not
 	// show where it was.
-	panicked func(ctx context.Context, value any, stack []byte)
+	Panicked func(ctx context.Context, value any, stack []byte)
+
+	// Own, if set, makes an error one caller's own: callers who share a call
+	// share its error, and some errors have fields to set.
+	Own func(error) error
 }
 
 type flight[V any] struct {
@@ -27,38 +33,36 @@ type flight[V any] struct {
 	err   error
 }
 
-// do returns fn's result for key, joining a call that is under way. fn gets a
+// Do returns fn's result for key, joining a call that is under way. fn gets a
 // context with the values of the first caller's, and limit to finish in.
 // When ctx ends first, do returns its cause and fn goes on.
-func (f *flights[V]) do(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) (V, error) {
-	c := f.start(ctx, key, limit, fn)
+func (f *Flights[V]) Do(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) (V, error) {
+	c := f.Start(ctx, key, limit, fn)
 	select {
 	case <-c.done:
-		return c.value, ownCopy(c.err)
+		return c.value, f.own(c.err)
 	case <-ctx.Done():
 		var zero V
 		return zero, context.Cause(ctx)
 	}
 }
 
-// ownCopy makes an *InteractionRequiredError a copy for one caller, which may set
-// its fields: the callers of one shared call get the same err. Other errors of
-// ours have nothing to set.
-func ownCopy(err error) error {
-	if need, ok := err.(*InteractionRequiredError); ok {
-		return need.clone()
+// own is err for one of several callers.
+func (f *Flights[V]) own(err error) error {
+	if f.Own == nil || err == nil {
+		return err
 	}
-	return err
+	return f.Own(err)
 }
 
-// start is do without waiting.
-func (f *flights[V]) start(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) *flight[V] {
+// Start is Do without waiting.
+func (f *Flights[V]) Start(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) *flight[V] {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c, ok := f.running[key]; ok {
 		return c
 	}
-	c := &flight[V]{done: make(chan struct{}), err: errNoResult}
+	c := &flight[V]{done: make(chan struct{}), err: ErrNoResult}
 	if f.running == nil {
 		f.running = make(map[string]*flight[V])
 	}
@@ -77,28 +81,28 @@ func (f *flights[V]) start(ctx context.Context, key string, limit time.Duration,
 	return c
 }
 
-// errNoResult is what callers get if fn ends its goroutine.
-var errNoResult = errors.New("signin: a shared call ended without a result")
+// ErrNoResult is what callers get if fn ends its goroutine.
+var ErrNoResult = errors.New("signin: a shared call ended without a result")
 
 // guarded turns a panic into an error. fn calls what the application gave us,
 // a credential or an HTTP transport, and runs on a goroutine of ours: there
 // net/http does not keep a panic from ending the process.
-func (f *flights[V]) guarded(ctx context.Context, fn func(context.Context) (V, error)) (value V, err error) {
+func (f *Flights[V]) guarded(ctx context.Context, fn func(context.Context) (V, error)) (value V, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("signin: panic: %s", printable(fmt.Sprint(p), 300))
-			if f.panicked != nil {
+			err = fmt.Errorf("signin: panic: %s", text.Printable(fmt.Sprint(p), 300))
+			if f.Panicked != nil {
 				defer func() { recover() }() // it may be the logger that panics
-				f.panicked(ctx, p, debug.Stack())
+				f.Panicked(ctx, p, debug.Stack())
 			}
 		}
 	}()
 	return fn(ctx)
 }
 
-// wait blocks until nothing is under way, or ctx ends. Calls may begin all the
+// Wait blocks until nothing is under way, or ctx ends. Calls may begin all the
 // while, which a WaitGroup does not allow.
-func (f *flights[V]) wait(ctx context.Context) error {
+func (f *Flights[V]) Wait(ctx context.Context) error {
 	for {
 		var next *flight[V]
 		f.mu.Lock()

@@ -1,4 +1,4 @@
-package signin
+package once
 
 import (
 	"bytes"
@@ -25,29 +25,24 @@ import (
 // In place of the lease the holder may leave an outcome, any value that does
 // not begin with 'P', for those who come later.
 const (
-	leaseMark  = 'P'
-	leaseBeat  = 500 * time.Millisecond
-	leaseStale = 3 * time.Second
+	LeaseMark  = 'P'
+	LeaseBeat  = 500 * time.Millisecond
+	LeaseStale = 3 * time.Second
 	leasePoll  = 50 * time.Millisecond
 
 	// beatTimeout keeps the time between two beats below leaseStale, even of
 	// one whose answer is lost.
 	beatTimeout = time.Second
-
-	// storeTimeout bounds one call to the store, and storePatience how long one
-	// that fails is asked again while someone waits.
-	storeTimeout  = 2 * time.Second
-	storePatience = 5 * time.Second
 )
 
-type lease struct {
+type Lease struct {
 	store Store
-	key   string
+	Key   string
 	ttl   time.Duration
 
 	// orphaned says that the one before us died holding it: what it was about
 	// to do may have been done.
-	orphaned bool
+	Orphaned bool
 
 	mu     sync.Mutex
 	value  []byte    // what we last knew to be written; guarded by mu, with what follows
@@ -57,13 +52,13 @@ type lease struct {
 	stopped chan struct{}
 }
 
-// acquire takes the lease under key, waiting for its holder as long as ctx
-// allows. If the holder leaves an outcome, acquire returns that instead.
+// Acquire takes the lease under key, waiting for its holder as long as ctx
+// allows. If the holder leaves an outcome, Acquire returns that instead.
 // ttl is only for what a dead process leaves behind. A store that does not
-// answer is a *storeError after a few seconds.
-func acquire(ctx context.Context, store Store, key string, ttl time.Duration) (held *lease, outcome []byte, err error) {
-	l := &lease{store: store, key: key, ttl: ttl}
-	l.value = append(append([]byte{leaseMark}, seal.Random(16)...), make([]byte, 8)...)
+// answer is a [*StoreError] after a few seconds.
+func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (held *Lease, outcome []byte, err error) {
+	l := &Lease{store: store, Key: key, ttl: ttl}
+	l.value = append(append([]byte{LeaseMark}, seal.Random(16)...), make([]byte, 8)...)
 
 	var seen []byte       // the holder's value, as last read
 	var since time.Time   // when we first saw it
@@ -86,59 +81,59 @@ func acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 			if failing.IsZero() {
 				failing = asked
 			}
-			if time.Since(failing)+leasePoll >= storePatience {
+			if time.Since(failing)+leasePoll >= Patience {
 				return nil, nil, err
 			}
 		case swapped, bytes.Equal(found, l.value):
 			// The latter: our Swap arrived, its answer did not.
-			l.orphaned = old != nil
+			l.Orphaned = old != nil
 			l.proved = asked
 			l.keep(ctx)
 			return l, nil, nil
-		case len(found) > 0 && found[0] != leaseMark:
+		case len(found) > 0 && found[0] != LeaseMark:
 			return nil, found, nil
 		case len(found) == 0:
 			seen, old = nil, nil // its holder has ended it
 		case !bytes.Equal(found, seen):
 			seen, since, old = found, time.Now(), nil
-		case time.Since(since) >= leaseStale:
+		case time.Since(since) >= LeaseStale:
 			old = found
 			continue
 		}
-		if err := sleep(ctx, leasePoll); err != nil {
+		if err := Sleep(ctx, leasePoll); err != nil {
 			return nil, nil, err
 		}
 	}
 }
 
-// exclude is acquire for a lease in whose place nobody leaves an outcome. What
+// Exclude is [Acquire] for a lease in whose place nobody leaves an outcome. What
 // stands there all the same was not written by us.
-func exclude(ctx context.Context, store Store, key string, ttl time.Duration) (*lease, error) {
-	l, outcome, err := acquire(ctx, store, key, ttl)
+func Exclude(ctx context.Context, store Store, key string, ttl time.Duration) (*Lease, error) {
+	l, outcome, err := Acquire(ctx, store, key, ttl)
 	if outcome != nil {
-		return nil, &storeError{errors.New("what stands in place of a lease is none")}
+		return nil, &StoreError{errors.New("what stands in place of a lease is none")}
 	}
 	return l, err
 }
 
 // try is one attempt to take the lease, from a store that has been failing
 // since a time, if it has.
-func (l *lease) try(ctx context.Context, old []byte, failing time.Time) (found []byte, swapped bool, err error) {
+func (l *Lease) try(ctx context.Context, old []byte, failing time.Time) (found []byte, swapped bool, err error) {
 	if !failing.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, failing.Add(storePatience))
+		ctx, cancel = context.WithDeadline(ctx, failing.Add(Patience))
 		defer cancel()
 	}
 	return l.swap(ctx, old, l.value)
 }
 
 // keep changes the beat until the lease is ended.
-func (l *lease) keep(ctx context.Context) {
+func (l *Lease) keep(ctx context.Context) {
 	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	l.stopped = make(chan struct{})
 	go func() {
 		defer close(l.stopped)
-		for sleep(ctx, leaseBeat) == nil {
+		for Sleep(ctx, LeaseBeat) == nil {
 			l.mu.Lock()
 			l.beat(ctx)
 			l.mu.Unlock()
@@ -147,7 +142,7 @@ func (l *lease) keep(ctx context.Context) {
 }
 
 // beat writes a new value in place of our last one. The caller holds mu.
-func (l *lease) beat(ctx context.Context) error {
+func (l *Lease) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	start := time.Now()
@@ -175,26 +170,26 @@ func (l *lease) beat(ctx context.Context) error {
 }
 
 // wrote reports whether a value found in the store is one of ours.
-func (l *lease) wrote(found []byte) bool {
+func (l *Lease) wrote(found []byte) bool {
 	return len(found) == len(l.value) && bytes.Equal(found[:17], l.value[:17])
 }
 
-// sure reports whether the lease is certainly ours, for as long as it takes
+// Sure reports whether the lease is certainly ours, for as long as it takes
 // to send a request. A process that was stopped for a while, or cut off from
 // the store, may have been taken for dead, and then what it was about to send
 // has been sent by another.
-func (l *lease) sure(ctx context.Context) error {
+func (l *Lease) Sure(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if time.Since(l.proved) < leaseStale/2 {
+	if time.Since(l.proved) < LeaseStale/2 {
 		return nil
 	}
 	return l.beat(ctx)
 }
 
-// end stops the beat and leaves outcome in the lease's place; nil leaves
+// End stops the beat and leaves outcome in the lease's place; nil leaves
 // nothing. The error reports a store that failed, or a lease taken over.
-func (l *lease) end(ctx context.Context, outcome []byte) error {
+func (l *Lease) End(ctx context.Context, outcome []byte) error {
 	ctx = context.WithoutCancel(ctx)
 	if l.stop != nil {
 		l.stop()
@@ -226,42 +221,6 @@ func (l *lease) end(ctx context.Context, outcome []byte) error {
 
 var errLeaseLost = errors.New("lease taken over")
 
-func (l *lease) swap(ctx context.Context, old, new []byte) ([]byte, bool, error) {
-	return swap(ctx, l.store, l.key, old, new, l.ttl)
-}
-
-// swap is one bounded Swap.
-func swap(ctx context.Context, store Store, key string, old, new []byte, ttl time.Duration) ([]byte, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	found, swapped, err := store.Swap(ctx, key, old, new, ttl)
-	if err != nil {
-		return nil, false, &storeError{err}
-	}
-	return found, swapped, nil
-}
-
-// readFresh returns the current value, past any copy that Get may answer
-// from: a Swap that cannot succeed returns its witness. No value of ours is a
-// single zero byte.
-func readFresh(ctx context.Context, store Store, key string) ([]byte, error) {
-	found, _, err := swap(ctx, store, key, []byte{0}, []byte{0}, time.Second)
-	return found, err
-}
-
-// storeError reports a store that failed, which is never "signed out".
-type storeError struct{ cause error }
-
-func (e *storeError) Error() string { return "signin: session store: " + e.cause.Error() }
-func (e *storeError) Unwrap() error { return e.cause }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+func (l *Lease) swap(ctx context.Context, old, new []byte) ([]byte, bool, error) {
+	return Swap(ctx, l.store, l.Key, old, new, l.ttl)
 }
