@@ -63,6 +63,9 @@ var attacks = []struct {
 	edit func(*signintest.Issuer, *signintest.IDToken)
 }{
 	{"missing", onBoth, func(_ *signintest.Issuer, t *signintest.IDToken) { t.Omit = true }},
+	{"encrypted", onBoth, func(_ *signintest.Issuer, t *signintest.IDToken) {
+		t.Raw = seal.Encode([]byte(`{"alg":"RSA-OAEP","enc":"A256GCM"}`)) + ".a2V5.aXY.dGV4dA.dGFn"
+	}},
 	{"no token at all", onBoth, func(_ *signintest.Issuer, t *signintest.IDToken) { t.Raw = "null" }},
 
 	{"alg none", onBoth, signing(func(_ *signintest.Issuer, o *signintest.SignOptions) { o.Alg = "none" })},
@@ -154,7 +157,6 @@ var attacks = []struct {
 	{"iat negative", onBoth, claim("iat", -5)},
 	{"iat in milliseconds", onBoth, claim("iat", time.Now().UnixMilli())},
 	{"auth_time to come", onBoth, from("auth_time", 75)},
-	{"auth_time a string", onBoth, claim("auth_time", "1")},
 
 	{"sub missing", onBoth, without("sub")},
 	{"sub empty", onBoth, claim("sub", "")},
@@ -280,6 +282,15 @@ func TestIDTokenVariants(t *testing.T) {
 		{"names that differ by case", claims(map[string]any{"SUB": "bob", "Nonce": "x", "ACR": 1, "Azp": "other", "TID": 7, "SID": "S-1-5-21", "C_hash": 0})},
 		{"distributed claims", claims(map[string]any{"_claim_names": map[string]string{"groups": "src1"},
 			"_claim_sources": map[string]any{"src1": map[string]string{"endpoint": "https://graph.example.test/groups"}}})},
+		{"acr a number", claim("acr", 1)},
+		{"acr a list", claim("acr", []string{"loa2"})},
+		{"auth_time a string", claim("auth_time", "1")},
+		{"auth_time in milliseconds", claim("auth_time", now*1000)},
+		{"auth_time negative", claim("auth_time", -1)},
+		{"sid a number", claim("sid", 7)},
+		{"tid and oid lists", claims(map[string]any{"tid": []string{"t"}, "oid": []int{1}})},
+		{"claims that go-oidc would decode", claims(map[string]any{"_claim_names": 1, "_claim_sources": "x", "Exp": "x", "Nonce": 1, "email": 1})},
+		{"distributed claims without a source", claims(map[string]any{"_claim_names": map[string]any{"groups": "src1", "roles": 1}})},
 		{"20 KB of groups", claim("groups", strings.Split(strings.Repeat("0b1c2d3e ", 1800), " "))},
 	}
 	for _, typ := range []string{typeHybrid, typeCode} {
@@ -395,6 +406,8 @@ func TestMaxAge(t *testing.T) {
 			}{
 				{"missing", without("auth_time"), false},
 				{"null", claim("auth_time", nil), false},
+				{"a string", claim("auth_time", fmt.Sprint(time.Now().Unix())), false},
+				{"in milliseconds", claim("auth_time", time.Now().UnixMilli()), false},
 				{"zero", claim("auth_time", 0), false},
 				{"too old", from("auth_time", -300-75), false},
 				{"as old as may be, within the allowance", from("auth_time", -300-45), true},

@@ -21,6 +21,7 @@ type Event struct {
 	//	signed out        a session was ended by its user, the issuer or an administrator
 	//	session ended     a session was ended by us, because of Err
 	//	store failing     the store failed where nobody was there to be told
+	//	issuer failing    keys or metadata could not be fetched where nobody waited for them
 	//	revoke failed     a refresh token could not be given back
 	Name string
 
@@ -54,6 +55,7 @@ const (
 	eventSignedOut      = "signed out"
 	eventSessionEnded   = "session ended"
 	eventStoreFailing   = "store failing"
+	eventIssuerFailing  = "issuer failing"
 	eventRevokeFailed   = "revoke failed"
 )
 
@@ -64,7 +66,7 @@ func (e Event) level() slog.Level {
 			return slog.LevelError
 		}
 		return slog.LevelWarn
-	case eventRefreshFailed, eventSessionEnded, eventStoreFailing, eventRevokeFailed:
+	case eventRefreshFailed, eventSessionEnded, eventStoreFailing, eventIssuerFailing, eventRevokeFailed:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

@@ -3,6 +3,7 @@ package signin
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -130,9 +131,16 @@ func TestClaimNames(t *testing.T) {
 	if c.Subject != "alice" || c.Issuer != "i" || len(c.Audience) != 1 || c.Audience[0] != "c" || c.AuthParty != nil || c.Nonce != "n" || c.TokenHash != "h" {
 		t.Errorf("decoded %+v", c)
 	}
-	for _, bad := range []string{"", "null null", "[]", `"sub"`, `{"sub":{}}`, `{"aud":{}}`, `{"aud":[1]}`, `{"exp":"1"}`, `{"acr":1}`, `{`} {
+	for _, bad := range []string{"", "null null", "[]", `"sub"`, `{"sub":{}}`, `{"aud":{}}`, `{"aud":[1]}`, `{"exp":"1"}`, `{`} {
 		if err := decodeExact([]byte(bad), new(idClaims)); err == nil {
 			t.Errorf("decoded %s", bad)
+		}
+	}
+	// What decides nothing counts as absent.
+	for _, odd := range []string{`{"acr":1}`, `{"auth_time":"1"}`, `{"auth_time":[1]}`, `{"tid":{}}`, `{"oid":7}`, `{"sid":[]}`} {
+		c := idClaims{}
+		if err := decodeExact([]byte(odd), &c); err != nil || !reflect.ValueOf(c).IsZero() {
+			t.Errorf("decoded %s as %+v, %v; want nothing", odd, c, err)
 		}
 	}
 }
@@ -154,7 +162,7 @@ func TestRefusalsAreSilent(t *testing.T) {
 		"azp":    func(c map[string]any) { c["azp"] = private },
 		"c_hash": func(c map[string]any) { c["c_hash"] = private },
 		"iat":    func(c map[string]any) { c["iat"] = []string{private} },
-		"tid":    func(c map[string]any) { c["tid"] = []string{private} },
+		"aud":    func(c map[string]any) { c["aud"] = private },
 	} {
 		now := time.Now().Unix()
 		claims := map[string]any{"iss": a.issuer.URL(), "sub": "alice", "aud": "client", "iat": now, "exp": now + 60, "nonce": "n"}

@@ -121,6 +121,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 // logoutClaims are those of a logout token (Back-Channel Logout, 2.4).
 type logoutClaims struct {
 	idClaims
+	Sid    string                     `json:"sid"` // not loose: it decides whose session ends
 	ID     string                     `json:"jti"`
 	Events map[string]json.RawMessage `json:"events"`
 	Nonce  json.RawMessage            `json:"nonce"`
@@ -132,11 +133,12 @@ func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string
 	if err := checkCompact(raw); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
-	if _, err := meta.logoutKeys.verify(ctx, a.cfg.ClientID, raw); err != nil {
+	payload, err := meta.logoutKeys.verify(ctx, raw)
+	if err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
 	t := &logoutClaims{}
-	if err := decodeExact(claimsOf(raw), t); err != nil {
+	if err := decodeExact(payload, t); err != nil {
 		return nil, fmt.Errorf("logout token: claims: %w", err)
 	}
 	if err := meta.rule.check(t.Issuer, t.Tenant); err != nil {

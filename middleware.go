@@ -133,7 +133,9 @@ func New(c Config) (*Auth, error) {
 		a.paths[name] = h
 		a.paths[prefix+name] = h // where nobody strips the prefix
 	}
-	a.issuer = newIssuer(c, func() time.Time { return a.now() })
+	a.issuer = newIssuer(c, func() time.Time { return a.now() }, func(ctx context.Context, err error) {
+		a.event(ctx, Event{Name: eventIssuerFailing, Err: err})
+	})
 	a.redemptions.Panicked, a.refreshes.Panicked, a.chores.Panicked = a.panicked, a.panicked, a.panicked
 	a.redemptions.Own, a.refreshes.Own = ownCopy, ownCopy
 	return a, nil

@@ -33,6 +33,7 @@ const (
 // direct is all that the root module may import beside the standard library.
 var direct = []string{
 	"github.com/coreos/go-oidc/v3",
+	"github.com/go-jose/go-jose/v4",
 	"github.com/gorilla/securecookie",
 	"github.com/gorilla/sessions",
 	"golang.org/x/oauth2",

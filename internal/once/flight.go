@@ -16,7 +16,7 @@ import (
 // does not undo what others wait for or what cannot be repeated.
 type Flights[V any] struct {
 	mu      sync.Mutex
-	running map[string]*flight[V] // guarded by mu
+	running map[string]*Flight[V] // guarded by mu
 
 	// Panicked, if set, is told of a panic, for the callers' error does not
 	// show where it was.
@@ -27,44 +27,45 @@ type Flights[V any] struct {
 	Own func(error) error
 }
 
-type flight[V any] struct {
+// Flight is one shared call.
+type Flight[V any] struct {
 	done  chan struct{}
 	value V
 	err   error
+	own   func(error) error
 }
 
 // Do returns fn's result for key, joining a call that is under way. fn gets a
 // context with the values of the first caller's, and limit to finish in.
 // When ctx ends first, do returns its cause and fn goes on.
 func (f *Flights[V]) Do(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) (V, error) {
-	c := f.Start(ctx, key, limit, fn)
+	return f.Start(ctx, key, limit, fn).Wait(ctx)
+}
+
+// Wait returns the call's result, or the cause of ctx if that ends first.
+func (c *Flight[V]) Wait(ctx context.Context) (V, error) {
 	select {
 	case <-c.done:
-		return c.value, f.own(c.err)
+		if c.own != nil && c.err != nil {
+			return c.value, c.own(c.err)
+		}
+		return c.value, c.err
 	case <-ctx.Done():
 		var zero V
 		return zero, context.Cause(ctx)
 	}
 }
 
-// own is err for one of several callers.
-func (f *Flights[V]) own(err error) error {
-	if f.Own == nil || err == nil {
-		return err
-	}
-	return f.Own(err)
-}
-
 // Start is Do without waiting.
-func (f *Flights[V]) Start(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) *flight[V] {
+func (f *Flights[V]) Start(ctx context.Context, key string, limit time.Duration, fn func(context.Context) (V, error)) *Flight[V] {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c, ok := f.running[key]; ok {
 		return c
 	}
-	c := &flight[V]{done: make(chan struct{}), err: ErrNoResult}
+	c := &Flight[V]{done: make(chan struct{}), err: ErrNoResult, own: f.Own}
 	if f.running == nil {
-		f.running = make(map[string]*flight[V])
+		f.running = make(map[string]*Flight[V])
 	}
 	f.running[key] = c
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
@@ -104,7 +105,7 @@ func (f *Flights[V]) guarded(ctx context.Context, fn func(context.Context) (V, e
 // while, which a WaitGroup does not allow.
 func (f *Flights[V]) Wait(ctx context.Context) error {
 	for {
-		var next *flight[V]
+		var next *Flight[V]
 		f.mu.Lock()
 		for _, next = range f.running {
 			break

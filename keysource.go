@@ -1,0 +1,238 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/seed454743b5/signin/internal/once"
+	"github.com/seed454743b5/signin/internal/text"
+)
+
+const (
+	// keyInterval is how often a key id that nobody knows may lead to a fetch,
+	// and keyRetry how soon one that failed is repeated.
+	keyInterval = time.Minute
+	keyRetry    = time.Second
+
+	// keyAge is how old the keys may become: a key that the issuer has
+	// withdrawn must stop counting. keyPatience is how long a token waits for
+	// newer ones. After that the old keys serve, and the fetch goes on.
+	keyAge      = time.Hour
+	keyPatience = 2 * time.Second
+)
+
+// tokenVerifier verifies what the issuer has signed, by the metadata it is
+// part of.
+type tokenVerifier struct {
+	source *keySource
+	algs   []string // admitted
+	rule   issuerRule
+}
+
+// verify checks signature and algorithm of an ID or logout token and returns
+// its payload. What it leaves to the caller is in idtoken.go. An
+// *[issuerError] says that the keys could not be had, which says nothing about
+// the token.
+func (v tokenVerifier) verify(ctx context.Context, raw string) ([]byte, error) {
+	check := &signatureCheck{source: v.source, algs: v.algs}
+	_, err := oidc.NewVerifier("", check, &oidc.Config{
+		SupportedSigningAlgs: v.algs,
+		SkipClientIDCheck:    true, SkipIssuerCheck: true, SkipExpiryCheck: true,
+	}).Verify(ctx, raw)
+	if check.lost != nil {
+		return nil, &issuerError{check.lost}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var c struct {
+		Tenant string `json:"tid" loose:"true"`
+	}
+	if err := decodeExact(check.payload, &c); err != nil {
+		return nil, err
+	}
+	if !v.rule.signs(check.issuers, c.Tenant) {
+		return nil, errors.New("signed with a key of another tenant's issuer")
+	}
+	return check.payload, nil
+}
+
+// signatureCheck is one token on its way through go-oidc. It implements
+// [oidc.KeySet] and keeps what go-oidc would turn into text or drop.
+type signatureCheck struct {
+	source *keySource
+	algs   []string
+
+	payload []byte
+	issuers []string // that the key names
+	lost    error    // why the keys could not be had
+}
+
+// VerifySignature implements [oidc.KeySet]. It shows go-oidc no claim: that
+// decodes a dozen of them whether they decide anything or not, and one of an
+// odd type would cost the whole token.
+func (c *signatureCheck) VerifySignature(ctx context.Context, raw string) (_ []byte, err error) {
+	set, err := c.source.current(ctx)
+	if err != nil {
+		c.lost = err
+		return nil, err
+	}
+	if c.payload, c.issuers, err = set.verify(raw, c.algs); err == nil {
+		return []byte("{}"), nil
+	}
+	newer, lost := c.source.newerThan(ctx, set)
+	switch {
+	case errors.Is(lost, errKeysRecent) && set.knows(headerString(raw, "kid")):
+		return nil, err // by a key that we have
+	case lost != nil:
+		c.lost = lost
+		return nil, lost
+	}
+	if c.payload, c.issuers, err = newer.verify(raw, c.algs); err != nil {
+		return nil, err
+	}
+	return []byte("{}"), nil
+}
+
+// keySource holds the issuer's keys. On a key id it does not know it fetches
+// them anew, at most once a minute; the first load does not count, or a
+// rotation right after a start would lock people out. Until it may fetch
+// again, a token by a key it does not know may be good: the keys cannot be had.
+type keySource struct {
+	url    string
+	client *http.Client
+	now    func() time.Time
+	report func(context.Context, error) // of a failure that nobody waits for
+
+	fetches once.Flights[*keySet]
+
+	mu       sync.Mutex
+	set      *keySet   // guarded by mu, with what follows; nil before the first load
+	loaded   time.Time // when set was fetched
+	begun    time.Time // the latest fetch
+	notUntil time.Time // no fetch for an unknown key before
+	count    int       // of fetches
+	running  *once.Flight[*keySet]
+	err      error // of the latest fetch
+}
+
+var errKeysRecent = errors.New("the issuer's keys were fetched a moment ago, and the token's is not among them")
+
+// current returns the keys. It fetches them if there are none, and newer ones
+// if they are old; while that fails the old ones serve.
+func (k *keySource) current(ctx context.Context) (*keySet, error) {
+	k.mu.Lock()
+	set, now := k.set, k.now()
+	var newer *once.Flight[*keySet]
+	if set != nil && now.Sub(k.loaded) >= keyAge && now.Sub(k.begun) >= keyInterval {
+		newer = k.begin(ctx)
+	}
+	k.mu.Unlock()
+	switch {
+	case set == nil:
+		return k.newerThan(ctx, nil)
+	case newer != nil:
+		ctx, cancel := context.WithTimeout(ctx, keyPatience)
+		defer cancel()
+		if set, err := newer.Wait(ctx); err == nil {
+			return set, nil
+		}
+	}
+	return set, nil
+}
+
+// newerThan returns keys that were fetched after set, by a fetch if that is
+// allowed. The error says why there are none.
+func (k *keySource) newerThan(ctx context.Context, set *keySet) (*keySet, error) {
+	newer, running, err := k.seek(ctx, set)
+	if running != nil {
+		return running.Wait(ctx)
+	}
+	return newer, err
+}
+
+// seek is newerThan without waiting.
+func (k *keySource) seek(ctx context.Context, set *keySet) (*keySet, *once.Flight[*keySet], error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.set != set:
+		return k.set, nil, nil
+	case k.running != nil || !k.now().Before(k.notUntil):
+		return nil, k.begin(ctx), nil
+	case k.err != nil:
+		return nil, nil, k.err
+	}
+	return nil, nil, errKeysRecent
+}
+
+// begin starts a fetch, or joins the one that is under way. The caller holds mu.
+func (k *keySource) begin(ctx context.Context) *once.Flight[*keySet] {
+	if k.running == nil {
+		k.count++
+		k.begun = k.now()
+		// A name of its own: what ends now must not be taken for what begins.
+		k.running = k.fetches.Start(ctx, strconv.Itoa(k.count), discoveryTimeout, k.fetch)
+	}
+	return k.running
+}
+
+// fetch is one fetch. What it comes to is there before it ends.
+func (k *keySource) fetch(ctx context.Context) (set *keySet, err error) {
+	err = once.ErrNoResult
+	defer func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.running, k.err = nil, err
+		switch {
+		case err != nil:
+			k.notUntil = k.begun.Add(keyRetry)
+		case k.set == nil: // the first
+			k.set, k.loaded = set, k.begun
+		default:
+			k.set, k.loaded, k.notUntil = set, k.begun, k.begun.Add(keyInterval)
+		}
+		if err != nil && k.set != nil && k.begun.Sub(k.loaded) >= keyAge && k.report != nil {
+			k.report(ctx, fmt.Errorf("keys older than an hour serve: %w", err))
+		}
+	}()
+	body, err := k.get(ctx)
+	if err == nil {
+		set, err = parseKeySet(body)
+	}
+	if err != nil {
+		err = fmt.Errorf("the issuer's keys cannot be fetched from %s: %w", text.Printable(k.url, 200), bounded(err))
+	}
+	return set, err
+}
+
+func (k *keySource) get(ctx context.Context) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	if err != nil {
+		return nil, errors.New("not a URL")
+	}
+	req.Header.Set("Cache-Control", "no-cache")
+	resp, err := k.client.Do(req)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	case len(body) > maxAnswer:
+		return nil, errors.New("the answer is over 1 MiB")
+	}
+	return body, nil
+}
