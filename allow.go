@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed454743b5/signin/internal/family"
 )
 
 // Rule decides whether a signed-in user may pass; its error says why not, for
@@ -97,7 +99,7 @@ func verifiedDomain(u *User, claims map[string]any) (string, error) {
 	if said && verified != true {
 		return "", errors.New("the e-mail address is not verified: email_verified is not true")
 	}
-	if _, onEntra := cloudOf(u.Issuer); onEntra {
+	if _, onEntra := family.CloudOf(u.Issuer); onEntra {
 		// An email_verified from Entra would be some tenant's own mapping of
 		// claims. xms_edov is documented as a boolean and also seen as "1".
 		if edov := claims["xms_edov"]; edov != true && edov != "1" {
@@ -219,9 +221,9 @@ func elsewhere(claims map[string]any, name string) bool {
 //
 // To keep other tenants out of the whole application, set [Config].Tenants.
 func AllowTenant(ids ...string) Rule {
-	admitted := lowered(ids)
+	admitted := family.Lowered(ids)
 	for _, id := range admitted {
-		if !guid.MatchString(id) {
+		if !family.GUID.MatchString(id) {
 			return denyAll(fmt.Errorf("AllowTenant: %q is not a tenant's id; want a GUID, as tokens name it", id))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"golang.org/x/oauth2"
 )
 
@@ -48,7 +49,7 @@ func (a *Auth) newHeld(answer *tokenAnswer, asked []string, resource string) hel
 	t.Scopes = t.Asked
 	if len(answer.Scope) > 0 {
 		t.Scopes = accessScopes(answer.Scope)
-		if _, onEntra := cloudOf(a.cfg.Issuer); onEntra {
+		if _, onEntra := family.CloudOf(a.cfg.Issuer); onEntra {
 			t.Scopes = entraSpelling(t.Scopes, t.Asked)
 		}
 	}

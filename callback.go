@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/text"
 )
@@ -213,7 +214,7 @@ func (a *Auth) checkIss(meta *metadata, params url.Values) error {
 		}
 		return nil
 	}
-	if !meta.rule.names(params.Get("iss")) {
+	if !meta.rule.Names(params.Get("iss")) {
 		return errors.New("iss of the answer is another issuer")
 	}
 	return nil
@@ -226,7 +227,7 @@ func tokenRejected(again, where string, err error) error {
 		return err
 	}
 	kind := pageTokenRejected
-	if errors.Is(err, errTenant) {
+	if errors.Is(err, family.ErrTenant) {
 		kind = pageAccountRefused
 	}
 	return &rejection{newPage(kind, again), errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
@@ -240,7 +241,7 @@ func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 	kind := pageIssuerError
 	// The description is not logged: some issuers put user names into it. In
 	// Entra's, the number says what is wrong.
-	cause := strings.TrimSpace("the issuer answered with error " + code + " " + entraNumber.FindString(description))
+	cause := strings.TrimSpace("the issuer answered with error " + code + " " + family.EntraNumber.FindString(description))
 	switch {
 	case code == "consent_required",
 		code == "access_denied" && (tx.Interactive && len(tx.Scopes) > 0 || strings.Contains(description, "AADSTS65004")):

@@ -302,7 +302,7 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 		set("login_hint", s.user.loginHint())
 	}
 	set("login_hint", need.LoginHint)
-	if meta.rule.segment != "" {
+	if meta.rule.Segment != "" {
 		set("client_info", "1") // Entra: who the user is at home
 	}
 	u.RawQuery = q.Encode()

@@ -15,7 +15,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/clientauth"
+
 	"github.com/gorilla/sessions"
+	"github.com/seed454743b5/signin/internal/family"
 )
 
 // Config says who the issuer is, who we are to it, and how long a session
@@ -218,7 +221,7 @@ func (c Config) validate() error {
 	if c.ClientID == "" {
 		fault("ClientID: empty; want the id the issuer gave this application")
 	}
-	if err := validateCredential(c.Credential); err != nil {
+	if err := clientauth.Validate(c.Credential); err != nil {
 		fault("Credential: %w", err)
 	}
 	if c.BaseURL != "" {
@@ -307,7 +310,7 @@ func (c Config) validate() error {
 	if c.ClockSkew > 10*time.Minute {
 		fault("ClockSkew %v: want 10 minutes or less; set the clock instead", c.ClockSkew)
 	}
-	if err := checkTenants(c.Issuer, c.Tenants); err != nil {
+	if err := family.CheckTenants(c.Issuer, c.Tenants); err != nil {
 		fault("Tenants: %w", err)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -325,7 +328,7 @@ func checkIssuerURL(raw string) error {
 	if issuer, ok := strings.CutSuffix(raw, "/.well-known/openid-configuration"); ok {
 		return fmt.Errorf("%q is the discovery document's URL; want the issuer's, %q", raw, issuer)
 	}
-	return checkEntraTenant(raw)
+	return family.CheckEntraTenant(raw)
 }
 
 // checkServerURL admits https, and http where nothing leaves the machine.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/family"
 )
 
 func goodConfig() Config {
@@ -76,7 +78,7 @@ var configFaults = []struct {
 	{"a tenant by name", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "common"), []string{"contoso.com"} }, []string{`Tenants: "contoso.com" is not a tenant's id; want a GUID`}},
 	{"tenants elsewhere", func(c *Config) { c.Tenants = []string{contoso} }, []string{"Tenants: only Entra's issuers have tenants"}},
 	{"tenants without the issuer's own", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, contoso), []string{fabrikam} }, []string{"Tenants: nobody could sign in", contoso}},
-	{"tenants without personal accounts", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "consumers"), []string{fabrikam} }, []string{"Tenants: nobody could sign in", personalTenant}},
+	{"tenants without personal accounts", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "consumers"), []string{fabrikam} }, []string{"Tenants: nobody could sign in", family.PersonalTenant}},
 }
 
 func TestConfigFaults(t *testing.T) {

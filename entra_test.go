@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -22,7 +23,7 @@ const (
 )
 
 func TestIssuerRule(t *testing.T) {
-	const tmpl = tenantTemplate
+	const tmpl = family.TenantTemplate
 	type token struct{ iss, tid string }
 	v1, v2 := func(host, tenant string) token { return token{host + tenant + "/", tenant} },
 		func(host, tenant string) token { return token{host + tenant + "/v2.0", tenant} }
@@ -62,7 +63,7 @@ func TestIssuerRule(t *testing.T) {
 		},
 		{
 			name: "common", configured: global + "common/v2.0", documented: global + tmpl + "/v2.0",
-			good: []token{v2(global, contoso), v2(global, fabrikam), v2(global, personalTenant), v1(sts, contoso)},
+			good: []token{v2(global, contoso), v2(global, fabrikam), v2(global, family.PersonalTenant), v1(sts, contoso)},
 			bad: []token{{global + contoso + "/v2.0", fabrikam}, {global + tmpl + "/v2.0", tmpl}, {global + "common/v2.0", "common"}, {global + contoso + "/v2.0", ""},
 				{"https://evil.example/" + contoso + "/v2.0", contoso}, v2(usGov, contoso), {global + contoso + "/v2.0/", contoso},
 				{global + contoso + "/v2.0", contoso + "/"}, {global + "x/" + contoso + "/v2.0", "x/" + contoso}},
@@ -77,25 +78,25 @@ func TestIssuerRule(t *testing.T) {
 		},
 		{
 			name: "organizations", configured: global + "organizations/v2.0", documented: global + tmpl + "/v2.0",
-			good: []token{v2(global, contoso), v2(global, fabrikam)}, refused: []token{v2(global, personalTenant)},
+			good: []token{v2(global, contoso), v2(global, fabrikam)}, refused: []token{v2(global, family.PersonalTenant)},
 		},
 		{
-			name: "consumers, as documented", configured: global + "consumers/v2.0", documented: global + personalTenant + "/v2.0",
-			good: []token{v2(global, personalTenant)}, bad: []token{v2(global, contoso), {global + personalTenant + "/v2.0", contoso}},
+			name: "consumers, as documented", configured: global + "consumers/v2.0", documented: global + family.PersonalTenant + "/v2.0",
+			good: []token{v2(global, family.PersonalTenant)}, bad: []token{v2(global, contoso), {global + family.PersonalTenant + "/v2.0", contoso}},
 		},
 		{
 			name: "consumers, with the template", configured: global + "consumers/v2.0", documented: global + tmpl + "/v2.0",
-			good: []token{v2(global, personalTenant)}, refused: []token{v2(global, contoso)},
+			good: []token{v2(global, family.PersonalTenant)}, refused: []token{v2(global, contoso)},
 		},
 		{
 			name: "an allow-list", configured: global + "common/v2.0", documented: global + tmpl + "/v2.0",
-			tenants: []string{strings.ToUpper(contoso), personalTenant},
-			good:    []token{v2(global, contoso), v1(sts, contoso), v2(global, personalTenant)}, refused: []token{v2(global, fabrikam), v1(sts, fabrikam)},
+			tenants: []string{strings.ToUpper(contoso), family.PersonalTenant},
+			good:    []token{v2(global, contoso), v1(sts, contoso), v2(global, family.PersonalTenant)}, refused: []token{v2(global, fabrikam), v1(sts, fabrikam)},
 			bad: []token{{global + contoso + "/v2.0", fabrikam}, {global + fabrikam + "/v2.0", contoso}},
 		},
 		{
 			name: "an allow-list does not open organizations to personal accounts", configured: global + "organizations/v2.0", documented: global + tmpl + "/v2.0",
-			tenants: []string{contoso, personalTenant}, good: []token{v2(global, contoso)}, refused: []token{v2(global, personalTenant)},
+			tenants: []string{contoso, family.PersonalTenant}, good: []token{v2(global, contoso)}, refused: []token{v2(global, family.PersonalTenant)},
 		},
 		{
 			name: "US Government", configured: usGov + "organizations/v2.0", documented: usGov + tmpl + "/v2.0",
@@ -112,22 +113,22 @@ func TestIssuerRule(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			rule, err := newIssuerRule(tc.configured, tc.documented, tc.tenants)
+			rule, err := family.NewRule(tc.configured, tc.documented, tc.tenants)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, tok := range tc.good {
-				if err := rule.check(tok.iss, tok.tid); err != nil {
+				if err := rule.Check(tok.iss, tok.tid); err != nil {
 					t.Errorf("iss %s, tid %s: %v, want it accepted", tok.iss, tok.tid, err)
 				}
 			}
 			for _, tok := range tc.refused {
-				if err := rule.check(tok.iss, tok.tid); !errors.Is(err, errTenant) {
+				if err := rule.Check(tok.iss, tok.tid); !errors.Is(err, family.ErrTenant) {
 					t.Errorf("iss %s, tid %s: %v, want the tenant refused", tok.iss, tok.tid, err)
 				}
 			}
 			for _, tok := range tc.bad {
-				if err := rule.check(tok.iss, tok.tid); err == nil || errors.Is(err, errTenant) {
+				if err := rule.Check(tok.iss, tok.tid); err == nil || errors.Is(err, family.ErrTenant) {
 					t.Errorf("iss %s, tid %s: %v, want another issuer", tok.iss, tok.tid, err)
 				}
 			}
@@ -141,18 +142,18 @@ func TestIssuerMismatch(t *testing.T) {
 		{"a slash", "https://login.example.com", "https://login.example.com/"},
 		{"another tenant", global + contoso + "/v2.0", global + fabrikam + "/v2.0"},
 		{"another cloud", global + contoso + "/v2.0", usGov + contoso + "/v2.0"},
-		{"a template for one tenant", global + contoso + "/v2.0", global + tenantTemplate + "/v2.0"},
+		{"a template for one tenant", global + contoso + "/v2.0", global + family.TenantTemplate + "/v2.0"},
 		{"a tenant for all", global + "common/v2.0", global + contoso + "/v2.0"},
 		{"a name for a name", global + "contoso.com/v2.0", global + "fabrikam.com/v2.0"},
-		{"a lookalike with a template", "https://login.microsoftonline.com.evil.example/common/v2.0", global + tenantTemplate + "/v2.0"},
-		{"another subdomain", "https://evil.login.microsoftonline.com/common/v2.0", global + tenantTemplate + "/v2.0"},
-		{"another port", "https://login.microsoftonline.com:8443/common/v2.0", global + tenantTemplate + "/v2.0"},
-		{"plain http", "http://login.microsoftonline.com/common/v2.0", global + tenantTemplate + "/v2.0"},
-		{"a template where none was configured", global + tenantTemplate + "/v2.0", global + tenantTemplate + "/v2.0"},
+		{"a lookalike with a template", "https://login.microsoftonline.com.evil.example/common/v2.0", global + family.TenantTemplate + "/v2.0"},
+		{"another subdomain", "https://evil.login.microsoftonline.com/common/v2.0", global + family.TenantTemplate + "/v2.0"},
+		{"another port", "https://login.microsoftonline.com:8443/common/v2.0", global + family.TenantTemplate + "/v2.0"},
+		{"plain http", "http://login.microsoftonline.com/common/v2.0", global + family.TenantTemplate + "/v2.0"},
+		{"a template where none was configured", global + family.TenantTemplate + "/v2.0", global + family.TenantTemplate + "/v2.0"},
 		{"a domain name documented for v1.0", global + "contoso.com", sts + "contoso.com/"},
 		{"nothing", "https://login.example.com", ""},
 	} {
-		if rule, err := newIssuerRule(tc.configured, tc.documented, nil); err == nil {
+		if rule, err := family.NewRule(tc.configured, tc.documented, nil); err == nil {
 			t.Errorf("%s: %s was accepted for %s: %+v", tc.name, tc.documented, tc.configured, rule)
 		} else if tc.documented != "" && !strings.Contains(err.Error(), tc.documented) {
 			t.Errorf("%s: %v does not say what the issuer calls itself", tc.name, err)
@@ -161,36 +162,36 @@ func TestIssuerMismatch(t *testing.T) {
 }
 
 func TestKeyIssuers(t *testing.T) {
-	rule := func(configured, documented string) issuerRule {
-		r, err := newIssuerRule(configured, documented, nil)
+	rule := func(configured, documented string) family.Rule {
+		r, err := family.NewRule(configured, documented, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	common := rule(global+"common/v2.0", global+tenantTemplate+"/v2.0")
+	common := rule(global+"common/v2.0", global+family.TenantTemplate+"/v2.0")
 	single := rule(global+contoso+"/v2.0", global+contoso+"/v2.0")
 	other := rule("https://login.example.com", "https://login.example.com")
 	for _, tc := range []struct {
 		name string
-		rule issuerRule
+		rule family.Rule
 		keys []string
 		tid  string
 		want bool
 	}{
-		{"a key for all", common, []string{global + tenantTemplate + "/v2.0"}, contoso, true},
+		{"a key for all", common, []string{global + family.TenantTemplate + "/v2.0"}, contoso, true},
 		{"a key that does not say", common, nil, contoso, true},
-		{"the key of personal accounts, for one", common, []string{global + personalTenant + "/v2.0"}, personalTenant, true},
-		{"the key of personal accounts, for a company", common, []string{global + personalTenant + "/v2.0"}, contoso, false},
-		{"a key of another cloud", common, []string{usGov + tenantTemplate + "/v2.0"}, contoso, false},
-		{"one key under two issuers", common, []string{global + personalTenant + "/v2.0", global + tenantTemplate + "/v2.0"}, contoso, true},
-		{"single tenant, a key for all", single, []string{global + tenantTemplate + "/v2.0"}, contoso, true},
+		{"the key of personal accounts, for one", common, []string{global + family.PersonalTenant + "/v2.0"}, family.PersonalTenant, true},
+		{"the key of personal accounts, for a company", common, []string{global + family.PersonalTenant + "/v2.0"}, contoso, false},
+		{"a key of another cloud", common, []string{usGov + family.TenantTemplate + "/v2.0"}, contoso, false},
+		{"one key under two issuers", common, []string{global + family.PersonalTenant + "/v2.0", global + family.TenantTemplate + "/v2.0"}, contoso, true},
+		{"single tenant, a key for all", single, []string{global + family.TenantTemplate + "/v2.0"}, contoso, true},
 		{"single tenant, its own key", single, []string{global + contoso + "/v2.0"}, contoso, true},
 		{"single tenant, another's key", single, []string{global + fabrikam + "/v2.0"}, contoso, false},
 		{"single tenant, a token without tid", single, []string{global + fabrikam + "/v2.0"}, "", false},
 		{"not Entra", other, []string{"https://whatever.example"}, "", true},
 	} {
-		if got := tc.rule.signs(tc.keys, tc.tid); got != tc.want {
+		if got := tc.rule.Signs(tc.keys, tc.tid); got != tc.want {
 			t.Errorf("%s: %t, want %t", tc.name, got, tc.want)
 		}
 	}
@@ -222,7 +223,7 @@ func entraApp(url string, edit func(*Config)) func(*appOptions) {
 			b.Users = []signintest.User{
 				{Subject: "carol", TenantID: contoso, ObjectID: "c0000000-0000-0000-0000-000000000000"},
 				{Subject: "dave", TenantID: fabrikam, ObjectID: "d0000000-0000-0000-0000-000000000000"},
-				{Subject: "erin", TenantID: personalTenant, ObjectID: "00000000-0000-0000-e000-000000000000"},
+				{Subject: "erin", TenantID: family.PersonalTenant, ObjectID: "00000000-0000-0000-e000-000000000000"},
 			}
 		}
 		o.config = edit
@@ -328,13 +329,13 @@ func TestEntraLies(t *testing.T) {
 		},
 		"the template": func(b *signintest.Behaviour) {
 			b.EditIDToken = func(token *signintest.IDToken) {
-				token.Claims["iss"], token.Claims["tid"] = global+tenantTemplate+"/v2.0", tenantTemplate
+				token.Claims["iss"], token.Claims["tid"] = global+family.TenantTemplate+"/v2.0", family.TenantTemplate
 			}
 		},
 		"a key for personal accounts": func(b *signintest.Behaviour) {
 			b.EditKeys = func(document map[string]any) {
 				for _, key := range document["keys"].([]map[string]any) {
-					key["issuer"] = global + personalTenant + "/v2.0"
+					key["issuer"] = global + family.PersonalTenant + "/v2.0"
 				}
 			}
 		},

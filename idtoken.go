@@ -104,7 +104,7 @@ func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, wa
 	if err := decodeExact(payload, &t.idClaims); err != nil {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
-	if err := meta.rule.check(t.Issuer, t.Tenant); err != nil {
+	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, err
 	}
 	if err := t.checkAudience(a.cfg.ClientID); err != nil {

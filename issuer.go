@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/text"
 )
@@ -54,7 +55,7 @@ type metadata struct {
 	SigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
 	AnnouncesIss          bool     `json:"authorization_response_iss_parameter_supported"`
 
-	rule issuerRule
+	rule family.Rule
 	keys tokenVerifier
 
 	// logoutKeys verify logout tokens, which anybody may post: what they cost
@@ -134,7 +135,7 @@ func (i *issuer) discover(ctx context.Context) (*metadata, error) {
 	if err := provider.Claims(meta); err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
-	if meta.rule, err = newIssuerRule(i.url, meta.Issuer, i.tenants); err != nil {
+	if meta.rule, err = family.NewRule(i.url, meta.Issuer, i.tenants); err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
 	for _, e := range []struct {

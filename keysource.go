@@ -12,6 +12,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/text"
 )
@@ -34,7 +35,7 @@ const (
 type tokenVerifier struct {
 	source *keySource
 	algs   []string // admitted
-	rule   issuerRule
+	rule   family.Rule
 }
 
 // verify checks signature and algorithm of an ID or logout token and returns
@@ -59,7 +60,7 @@ func (v tokenVerifier) verify(ctx context.Context, raw string) ([]byte, error) {
 	if err := decodeExact(check.payload, &c); err != nil {
 		return nil, err
 	}
-	if !v.rule.signs(check.issuers, c.Tenant) {
+	if !v.rule.Signs(check.issuers, c.Tenant) {
 		return nil, errors.New("signed with a key of another tenant's issuer")
 	}
 	return check.payload, nil

@@ -66,7 +66,7 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 	// to one who they are for what another asked.
 	if iss := params.Get("iss"); iss != a.cfg.Issuer {
 		meta, err := a.issuer.metadata(r.Context())
-		if err != nil || !meta.rule.names(iss) {
+		if err != nil || !meta.rule.Names(iss) {
 			return nil, returnPath{}, errors.New("login: initiated for another issuer")
 		}
 	}

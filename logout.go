@@ -141,7 +141,7 @@ func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string
 	if err := decodeExact(payload, t); err != nil {
 		return nil, fmt.Errorf("logout token: claims: %w", err)
 	}
-	if err := meta.rule.check(t.Issuer, t.Tenant); err != nil {
+	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
 	if err := t.checkAudience(a.cfg.ClientID); err != nil {
@@ -204,7 +204,7 @@ func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
 	}
 	// Entra sends sid alone.
 	meta, err := a.issuer.metadata(r.Context())
-	if err == nil && q.Has("iss") && !meta.rule.names(iss) {
+	if err == nil && q.Has("iss") && !meta.rule.Names(iss) {
 		http.Error(w, "another issuer", http.StatusBadRequest)
 		return
 	}

@@ -104,7 +104,7 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 	if tx.Resource != "" {
 		form.Set("resource", tx.Resource)
 	}
-	if meta.rule.segment != "" {
+	if meta.rule.Segment != "" {
 		// Entra wants to know for which of the resources consented to.
 		form.Set("client_info", "1")
 		if tx.Interactive && len(tx.Scopes) > 0 {
@@ -138,7 +138,7 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 	a.event(ctx, Event{Name: eventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(start)})
 	// A token of Entra's is for one API. At a sign-in that need not be the one
 	// the scopes are of, so it says nothing about them.
-	telling := tx.Interactive || meta.rule.segment == ""
+	telling := tx.Interactive || meta.rule.Segment == ""
 	return &redeemed{secret: s.secret, refused: telling && !token.covers(tx.Scopes)}, nil
 }
 

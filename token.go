@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/clientauth"
+
 	"github.com/seed454743b5/signin/internal/text"
 	"golang.org/x/oauth2"
 )
@@ -98,7 +100,7 @@ func (a *Auth) requestToken(ctx context.Context, meta *metadata, form url.Values
 func (a *Auth) requestTokenIf(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
 	answer, err := a.requestTokenOnce(ctx, meta, form, ready)
 	refused, _ := errors.AsType[*tokenError](err)
-	if refused == nil || refused.ErrorCode != "invalid_client" || !reloadCredential(a.cfg.Credential) || form.Get("grant_type") == "authorization_code" {
+	if refused == nil || refused.ErrorCode != "invalid_client" || !clientauth.Reload(a.cfg.Credential) || form.Get("grant_type") == "authorization_code" {
 		return answer, err
 	}
 	return a.requestTokenOnce(ctx, meta, form, ready)
@@ -169,11 +171,11 @@ func (a *Auth) post(ctx context.Context, meta *metadata, endpoint string, form u
 		"Content-Type": {"application/x-www-form-urlencoded"},
 		"Accept":       {"application/json"},
 	}
-	in := clientAuth{
+	in := clientauth.Request{
 		ClientID: a.cfg.ClientID, Issuer: meta.Issuer, Endpoint: meta.TokenEndpoint,
 		Methods: meta.TokenAuthMethods, SigningAlgs: meta.TokenAuthAlgs, Now: a.now,
 	}
-	if err := authenticate(ctx, a.cfg.Credential, in, form, header); err != nil {
+	if err := clientauth.Authenticate(ctx, a.cfg.Credential, in, form, header); err != nil {
 		return nil, nil, nil, fmt.Errorf("authenticating the client: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))

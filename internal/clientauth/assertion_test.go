@@ -1,4 +1,4 @@
-package signin
+package clientauth_test
 
 import (
 	"context"
@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/seed454743b5/signin"
+	"github.com/seed454743b5/signin/internal/clientauth"
 )
 
 type testKeys struct {
@@ -86,14 +88,14 @@ const (
 
 var assertionTime = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 
-func atOther(algs ...string) clientAuth {
-	return clientAuth{
+func atOther(algs ...string) clientauth.Request {
+	return clientauth.Request{
 		ClientID: "app", Issuer: otherIssuer, Endpoint: otherEndpoint, SigningAlgs: algs,
 		Now: func() time.Time { return assertionTime },
 	}
 }
 
-func atEntra() clientAuth {
+func atEntra() clientauth.Request {
 	in := atOther()
 	in.Issuer, in.Endpoint = entraIssuer, entraEndpoint
 	return in
@@ -119,7 +121,7 @@ func assertionParts(t testing.TB, jwt string) (header, claims map[string]any, si
 	return header, claims, signature
 }
 
-func signAssertion(t testing.TB, c Credential, in clientAuth) string {
+func signAssertion(t testing.TB, c signin.Credential, in clientauth.Request) string {
 	t.Helper()
 	form, _ := credentialProof(t, c, in)
 	return form.Get("client_assertion")
@@ -149,8 +151,8 @@ func TestAssertionVerifies(t *testing.T) {
 	} {
 		t.Run(tc.alg, func(t *testing.T) {
 			// hsm hides the key's type, as a key outside the process would.
-			c := PrivateKey(ClientKey{Signer: &hsm{Signer: tc.key}, ID: "k1", Algorithm: tc.alg})
-			if err := validateCredential(c); err != nil {
+			c := signin.PrivateKey(signin.ClientKey{Signer: &hsm{Signer: tc.key}, ID: "k1", Algorithm: tc.alg})
+			if err := clientauth.Validate(c); err != nil {
 				t.Fatal(err)
 			}
 			for range 8 { // lengths of r and s vary from one signature to the next
@@ -193,7 +195,7 @@ func alterSubject(t testing.TB, jwt string) string {
 }
 
 func TestAssertionClaims(t *testing.T) {
-	c := PrivateKey(ClientKey{Signer: clientKeys().ed})
+	c := signin.PrivateKey(signin.ClientKey{Signer: clientKeys().ed})
 	seen := map[any]bool{}
 	for range 1000 {
 		_, claims, _ := assertionParts(t, signAssertion(t, c, atOther()))
@@ -232,7 +234,7 @@ func TestAssertionAudience(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			in := atOther()
 			in.Issuer, in.Endpoint = tc.issuer, tc.endpoint
-			_, claims, _ := assertionParts(t, signAssertion(t, PrivateKey(ClientKey{Signer: clientKeys().ed, Audience: tc.set}), in))
+			_, claims, _ := assertionParts(t, signAssertion(t, signin.PrivateKey(signin.ClientKey{Signer: clientKeys().ed, Audience: tc.set}), in))
 			if claims["aud"] != tc.want {
 				t.Errorf("aud = %v, want %s", claims["aud"], tc.want)
 			}
@@ -248,7 +250,7 @@ func TestAssertionAlgorithm(t *testing.T) {
 		name string
 		key  crypto.Signer
 		set  string
-		in   clientAuth
+		in   clientauth.Request
 		want string // an algorithm, or part of the error
 	}{
 		{"RSA, nothing announced", k.rsa, "", atOther(), "RS256"},
@@ -271,7 +273,7 @@ func TestAssertionAlgorithm(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			form := url.Values{}
-			err := authenticate(t.Context(), PrivateKey(ClientKey{Signer: tc.key, Algorithm: tc.set}), tc.in, form, http.Header{})
+			err := clientauth.Authenticate(t.Context(), signin.PrivateKey(signin.ClientKey{Signer: tc.key, Algorithm: tc.set}), tc.in, form, http.Header{})
 			if err != nil {
 				if !strings.Contains(err.Error(), tc.want) || form.Has("client_assertion") {
 					t.Errorf("error %v, want %s", err, tc.want)
@@ -293,18 +295,18 @@ func TestAssertionCertificate(t *testing.T) {
 	x5c := []any{base64.StdEncoding.EncodeToString(cert.Certificate[0]), base64.StdEncoding.EncodeToString(cert.Certificate[1])}
 	for _, tc := range []struct {
 		name string
-		c    Credential
-		in   clientAuth
+		c    signin.Credential
+		in   clientauth.Request
 		want map[string]any
 	}{
-		{"Entra", Certificate(cert), atEntra(), map[string]any{"alg": "PS256", "typ": "JWT", "x5t#S256": x5tS256}},
-		{"Entra, RS256", PrivateKey(ClientKey{Certificate: cert, Algorithm: "RS256"}), atEntra(), map[string]any{"alg": "RS256", "typ": "JWT", "x5t": x5t}},
-		{"Entra, by subject name", PrivateKey(ClientKey{Certificate: cert, SendChain: true}), atEntra(), map[string]any{"alg": "PS256", "typ": "JWT", "x5t#S256": x5tS256, "x5c": x5c}},
-		{"elsewhere", Certificate(cert), atOther("RS256"), map[string]any{"alg": "RS256", "typ": "JWT", "x5t#S256": x5tS256}},
-		{"signer beside it", PrivateKey(ClientKey{Signer: &hsm{Signer: clientKeys().rsa}, Certificate: tls.Certificate{Certificate: cert.Certificate}, ID: "k1"}), atOther(), map[string]any{"alg": "RS256", "typ": "JWT", "kid": "k1", "x5t#S256": x5tS256}},
+		{"Entra", signin.Certificate(cert), atEntra(), map[string]any{"alg": "PS256", "typ": "JWT", "x5t#S256": x5tS256}},
+		{"Entra, RS256", signin.PrivateKey(signin.ClientKey{Certificate: cert, Algorithm: "RS256"}), atEntra(), map[string]any{"alg": "RS256", "typ": "JWT", "x5t": x5t}},
+		{"Entra, by subject name", signin.PrivateKey(signin.ClientKey{Certificate: cert, SendChain: true}), atEntra(), map[string]any{"alg": "PS256", "typ": "JWT", "x5t#S256": x5tS256, "x5c": x5c}},
+		{"elsewhere", signin.Certificate(cert), atOther("RS256"), map[string]any{"alg": "RS256", "typ": "JWT", "x5t#S256": x5tS256}},
+		{"signer beside it", signin.PrivateKey(signin.ClientKey{Signer: &hsm{Signer: clientKeys().rsa}, Certificate: tls.Certificate{Certificate: cert.Certificate}, ID: "k1"}), atOther(), map[string]any{"alg": "RS256", "typ": "JWT", "kid": "k1", "x5t#S256": x5tS256}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if err := validateCredential(tc.c); err != nil {
+			if err := clientauth.Validate(tc.c); err != nil {
 				t.Fatal(err)
 			}
 			header, claims, _ := assertionParts(t, signAssertion(t, tc.c, tc.in))
@@ -324,31 +326,31 @@ func TestClientKeyFaults(t *testing.T) {
 	cert := certifyClient(t, k.rsa, assertionTime)
 	for _, tc := range []struct {
 		name string
-		key  ClientKey
+		key  signin.ClientKey
 		want []string
 	}{
-		{"nothing", ClientKey{}, []string{"ClientKey.Signer is nil"}},
-		{"all at once", ClientKey{SendChain: true}, []string{"ClientKey.Signer is nil", "ClientKey.SendChain without a Certificate"}},
-		{"short RSA", ClientKey{Signer: k.weak}, []string{"1024 bits: want 2048"}},
-		{"P-224", ClientKey{Signer: k.p224}, []string{"*ecdsa.PublicKey: want RSA, ECDSA on P-256"}},
-		{"unknown kind", ClientKey{Signer: &hsm{public: "key"}}, []string{"ClientKey.Signer has a string"}},
-		{"algorithm of another key", ClientKey{Signer: k.p256, Algorithm: "RS256"}, []string{`ClientKey.Algorithm "RS256" does not fit the key: want one of ES256`}},
-		{"symmetric algorithm", ClientKey{Signer: k.rsa, Algorithm: "HS256"}, []string{`"HS256" does not fit`}},
-		{"no algorithm", ClientKey{Signer: k.rsa, Algorithm: "none"}, []string{`"none" does not fit`}},
-		{"certificate of another key", ClientKey{Signer: k.otherRSA, Certificate: cert}, []string{"ClientKey.Certificate is for another key"}},
-		{"certificate without a key", ClientKey{Certificate: tls.Certificate{Certificate: cert.Certificate}}, []string{"ClientKey.Signer is nil"}},
-		{"broken certificate", ClientKey{Signer: k.rsa, Certificate: tls.Certificate{Certificate: [][]byte{{1, 2, 3}}}}, []string{"ClientKey.Certificate: x509"}},
+		{"nothing", signin.ClientKey{}, []string{"ClientKey.Signer is nil"}},
+		{"all at once", signin.ClientKey{SendChain: true}, []string{"ClientKey.Signer is nil", "ClientKey.SendChain without a Certificate"}},
+		{"short RSA", signin.ClientKey{Signer: k.weak}, []string{"1024 bits: want 2048"}},
+		{"P-224", signin.ClientKey{Signer: k.p224}, []string{"*ecdsa.PublicKey: want RSA, ECDSA on P-256"}},
+		{"unknown kind", signin.ClientKey{Signer: &hsm{public: "key"}}, []string{"ClientKey.Signer has a string"}},
+		{"algorithm of another key", signin.ClientKey{Signer: k.p256, Algorithm: "RS256"}, []string{`ClientKey.Algorithm "RS256" does not fit the key: want one of ES256`}},
+		{"symmetric algorithm", signin.ClientKey{Signer: k.rsa, Algorithm: "HS256"}, []string{`"HS256" does not fit`}},
+		{"no algorithm", signin.ClientKey{Signer: k.rsa, Algorithm: "none"}, []string{`"none" does not fit`}},
+		{"certificate of another key", signin.ClientKey{Signer: k.otherRSA, Certificate: cert}, []string{"ClientKey.Certificate is for another key"}},
+		{"certificate without a key", signin.ClientKey{Certificate: tls.Certificate{Certificate: cert.Certificate}}, []string{"ClientKey.Signer is nil"}},
+		{"broken certificate", signin.ClientKey{Signer: k.rsa, Certificate: tls.Certificate{Certificate: [][]byte{{1, 2, 3}}}}, []string{"ClientKey.Certificate: x509"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := PrivateKey(tc.key)
-			err := validateCredential(c)
+			c := signin.PrivateKey(tc.key)
+			err := clientauth.Validate(c)
 			for _, want := range tc.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("validateCredential = %v, want %q", err, want)
 				}
 			}
 			form := url.Values{}
-			if err := authenticate(t.Context(), c, atOther(), form, http.Header{}); err == nil || form.Has("client_assertion") {
+			if err := clientauth.Authenticate(t.Context(), c, atOther(), form, http.Header{}); err == nil || form.Has("client_assertion") {
 				t.Errorf("authenticate = %v with form %q, want the fault and nothing sent", err, form.Encode())
 			}
 		})
@@ -397,16 +399,16 @@ func TestSignerMisbehaves(t *testing.T) {
 		{"far too large", der(one, new(big.Int).Lsh(one, 4000)), nil, "out of range"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := PrivateKey(ClientKey{Signer: &hsm{Signer: clientKeys().p256, sign: func([]byte, crypto.SignerOpts) ([]byte, error) { return tc.out, tc.err }}})
+			c := signin.PrivateKey(signin.ClientKey{Signer: &hsm{Signer: clientKeys().p256, sign: func([]byte, crypto.SignerOpts) ([]byte, error) { return tc.out, tc.err }}})
 			form := url.Values{}
-			err := authenticate(t.Context(), c, atOther(), form, http.Header{})
+			err := clientauth.Authenticate(t.Context(), c, atOther(), form, http.Header{})
 			if err == nil || !strings.Contains(err.Error(), tc.want) || form.Has("client_assertion") {
 				t.Fatalf("error %v, form %q; want %q and nothing sent", err, form.Encode(), tc.want)
 			}
 			wantTemporary(t, err)
 		})
 	}
-	out, err := fixedWidth(der(one, new(big.Int).Sub(n, one)), n)
+	out, err := clientauth.FixedWidth(der(one, new(big.Int).Sub(n, one)), n)
 	if err != nil || len(out) != 64 || !slices.Equal(out[:32], append(make([]byte, 31), 1)) {
 		t.Errorf("fixedWidth = %x, %v; want both halves 32 bytes wide", out, err)
 	}
@@ -425,7 +427,7 @@ func TestSignerOptions(t *testing.T) {
 		{clientKeys().p384, "ES384", crypto.SHA384, 0}, {clientKeys().ed, "EdDSA", 0, 0},
 	} {
 		asked := false
-		c := PrivateKey(ClientKey{Algorithm: tc.alg, Signer: &hsm{Signer: tc.key, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		c := signin.PrivateKey(signin.ClientKey{Algorithm: tc.alg, Signer: &hsm{Signer: tc.key, sign: func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 			asked = true
 			salt := 0
 			if pss, ok := opts.(*rsa.PSSOptions); ok {
@@ -445,27 +447,27 @@ func TestSignerOptions(t *testing.T) {
 
 // A request that has ended costs no signature.
 func TestAssertionCancelled(t *testing.T) {
-	c := PrivateKey(ClientKey{Signer: &hsm{Signer: clientKeys().ed, sign: func([]byte, crypto.SignerOpts) ([]byte, error) {
+	c := signin.PrivateKey(signin.ClientKey{Signer: &hsm{Signer: clientKeys().ed, sign: func([]byte, crypto.SignerOpts) ([]byte, error) {
 		t.Error("signed for a request that has ended")
 		return nil, nil
 	}}})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := authenticate(ctx, c, atOther(), url.Values{}, http.Header{}); !errors.Is(err, context.Canceled) {
+	if err := clientauth.Authenticate(ctx, c, atOther(), url.Values{}, http.Header{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("authenticate = %v, want context.Canceled", err)
 	}
 }
 
 func TestAssertionsConcurrently(t *testing.T) {
 	cert := certifyClient(t, clientKeys().p256, assertionTime.Add(time.Hour))
-	c := Certificate(cert)
+	c := signin.Certificate(cert)
 	var wg sync.WaitGroup
 	var seen sync.Map
 	for range 20 {
 		wg.Go(func() {
 			for range 10 {
 				form := url.Values{}
-				if err := authenticate(t.Context(), c, atOther(), form, http.Header{}); err != nil {
+				if err := clientauth.Authenticate(t.Context(), c, atOther(), form, http.Header{}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -489,11 +491,11 @@ func BenchmarkAssertion(b *testing.B) {
 		key crypto.Signer
 	}{{"RS256", k.rsa}, {"PS256", k.rsa}, {"ES256", k.p256}, {"ES384", k.p384}, {"EdDSA", k.ed}} {
 		b.Run(bc.alg, func(b *testing.B) {
-			c := PrivateKey(ClientKey{Signer: bc.key, Algorithm: bc.alg, ID: "k1"})
+			c := signin.PrivateKey(signin.ClientKey{Signer: bc.key, Algorithm: bc.alg, ID: "k1"})
 			form, header := url.Values{}, http.Header{}
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := authenticate(b.Context(), c, atOther(), form, header); err != nil {
+				if err := clientauth.Authenticate(b.Context(), c, atOther(), form, header); err != nil {
 					b.Fatal(err)
 				}
 			}

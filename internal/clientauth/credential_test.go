@@ -1,4 +1,4 @@
-package signin
+package clientauth_test
 
 import (
 	"bytes"
@@ -14,6 +14,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/seed454743b5/signin"
+	"github.com/seed454743b5/signin/internal/clientauth"
 )
 
 const (
@@ -23,17 +26,17 @@ const (
 )
 
 // credentialProof authenticates one request and returns what was added to it.
-func credentialProof(t testing.TB, c Credential, in clientAuth) (url.Values, http.Header) {
+func credentialProof(t testing.TB, c signin.Credential, in clientauth.Request) (url.Values, http.Header) {
 	t.Helper()
 	form, header := url.Values{}, http.Header{}
-	if err := authenticate(t.Context(), c, in, form, header); err != nil {
+	if err := clientauth.Authenticate(t.Context(), c, in, form, header); err != nil {
 		t.Fatalf("authenticate: %v", err)
 	}
 	return form, header
 }
 
 func TestAuthenticateMethod(t *testing.T) {
-	jwt := Assertion(func(context.Context) (string, error) { return "aa.bb.cc", nil })
+	jwt := signin.Assertion(func(context.Context) (string, error) { return "aa.bb.cc", nil })
 	const basic = "Basic YXBwOnMzY3JldA=="
 	post := url.Values{"client_id": {"app"}, "client_secret": {"s3cret"}}
 	signed := url.Values{
@@ -43,25 +46,25 @@ func TestAuthenticateMethod(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name    string
-		c       Credential
+		c       signin.Credential
 		methods []string
 		form    url.Values
 		header  string
 	}{
 		{"public", nil, []string{basicMethod}, url.Values{"client_id": {"app"}}, ""},
-		{"nothing announced", Secret("s3cret"), nil, url.Values{}, basic},
-		{"basic", Secret("s3cret"), []string{basicMethod}, url.Values{}, basic},
-		{"both", Secret("s3cret"), []string{postMethod, basicMethod}, url.Values{}, basic},
-		{"post", Secret("s3cret"), []string{postMethod}, post, ""},
-		{"post among others", Secret("s3cret"), []string{jwtMethod, postMethod}, post, ""},
-		{"neither", Secret("s3cret"), []string{jwtMethod}, url.Values{}, basic},
-		{"forced post", SecretPost("s3cret"), []string{basicMethod}, post, ""},
-		{"forced post, nothing announced", SecretPost("s3cret"), nil, post, ""},
+		{"nothing announced", signin.Secret("s3cret"), nil, url.Values{}, basic},
+		{"basic", signin.Secret("s3cret"), []string{basicMethod}, url.Values{}, basic},
+		{"both", signin.Secret("s3cret"), []string{postMethod, basicMethod}, url.Values{}, basic},
+		{"post", signin.Secret("s3cret"), []string{postMethod}, post, ""},
+		{"post among others", signin.Secret("s3cret"), []string{jwtMethod, postMethod}, post, ""},
+		{"neither", signin.Secret("s3cret"), []string{jwtMethod}, url.Values{}, basic},
+		{"forced post", signin.SecretPost("s3cret"), []string{basicMethod}, post, ""},
+		{"forced post, nothing announced", signin.SecretPost("s3cret"), nil, post, ""},
 		{"assertion", jwt, []string{basicMethod}, signed, ""},
-		{"rotating", Rotating(func(context.Context) (Credential, error) { return jwt, nil }), nil, signed, ""},
+		{"rotating", signin.Rotating(func(context.Context) (signin.Credential, error) { return jwt, nil }), nil, signed, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			form, header := credentialProof(t, tc.c, clientAuth{ClientID: "app", Methods: tc.methods})
+			form, header := credentialProof(t, tc.c, clientauth.Request{ClientID: "app", Methods: tc.methods})
 			if form.Encode() != tc.form.Encode() {
 				t.Errorf("form = %q, want %q", form.Encode(), tc.form.Encode())
 			}
@@ -80,7 +83,7 @@ func TestBasicEncoding(t *testing.T) {
 		{"ä b", "x%3Ay+z", "%C3%A4+b:x%253Ay%2Bz"},
 		{"app", "aB8~-_.9Q", "app:aB8~-_.9Q"}, // what Entra's secrets are made of stays as it is
 	} {
-		_, header := credentialProof(t, Secret(tc.secret), clientAuth{ClientID: tc.id})
+		_, header := credentialProof(t, signin.Secret(tc.secret), clientauth.Request{ClientID: tc.id})
 		encoded, ok := strings.CutPrefix(header.Get("Authorization"), "Basic ")
 		pair, err := base64.StdEncoding.DecodeString(encoded)
 		if !ok || err != nil || string(pair) != tc.want {
@@ -100,13 +103,13 @@ func TestBasicEncoding(t *testing.T) {
 // A second attempt uses the first one's form and header. Whatever kinds follow
 // each other, exactly one proof is sent.
 func TestAuthenticateReplacesEarlierProof(t *testing.T) {
-	jwt := Assertion(func(context.Context) (string, error) { return "aa.bb.cc", nil })
-	all := map[string]Credential{"public": nil, "basic": Secret("one"), "post": SecretPost("two"), "assertion": jwt}
-	in := clientAuth{ClientID: "app"}
+	jwt := signin.Assertion(func(context.Context) (string, error) { return "aa.bb.cc", nil })
+	all := map[string]signin.Credential{"public": nil, "basic": signin.Secret("one"), "post": signin.SecretPost("two"), "assertion": jwt}
+	in := clientauth.Request{ClientID: "app"}
 	for first, c1 := range all {
 		for second, c2 := range all {
 			form, header := url.Values{"code": {"c"}}, http.Header{"Accept": {"application/json"}}
-			if err := errors.Join(authenticate(t.Context(), c1, in, form, header), authenticate(t.Context(), c2, in, form, header)); err != nil {
+			if err := errors.Join(clientauth.Authenticate(t.Context(), c1, in, form, header), clientauth.Authenticate(t.Context(), c2, in, form, header)); err != nil {
 				t.Fatal(err)
 			}
 			want, wantHeader := credentialProof(t, c2, in)
@@ -135,12 +138,12 @@ func TestAssertionFunction(t *testing.T) {
 		{"error page", "<html>a.b.c</html>", nil, "18 bytes that are not a JWT"},
 		{"a secret in its place", "hunter2-hunter2", nil, "15 bytes that are not a JWT"},
 		{"two lines", "a.b.c\na.b.c", nil, "not a JWT"},
-		{"huge", "a.b." + strings.Repeat("c", maxAssertion), nil, "not a JWT"},
+		{"huge", "a.b." + strings.Repeat("c", clientauth.MaxAssertion), nil, "not a JWT"},
 		{"failing", "a.b.c", failed, "vault is sealed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			calls := 0
-			c := Assertion(func(ctx context.Context) (string, error) {
+			c := signin.Assertion(func(ctx context.Context) (string, error) {
 				calls++
 				if _, ok := ctx.Deadline(); !ok {
 					t.Error("the function has no deadline")
@@ -149,7 +152,7 @@ func TestAssertionFunction(t *testing.T) {
 			})
 			for range 2 {
 				form := url.Values{}
-				err := authenticate(t.Context(), c, clientAuth{ClientID: "app"}, form, http.Header{})
+				err := clientauth.Authenticate(t.Context(), c, clientauth.Request{ClientID: "app"}, form, http.Header{})
 				switch {
 				case err == nil && form.Get("client_assertion") != tc.want:
 					t.Errorf("sent %q, want %q", form.Get("client_assertion"), tc.want)
@@ -175,26 +178,26 @@ func TestAssertionFunction(t *testing.T) {
 // wantTemporary fails unless err tells its reader that nobody is to blame.
 func wantTemporary(t testing.TB, err error) {
 	t.Helper()
-	ce, ok := errors.AsType[*credentialError](err)
+	ce, ok := errors.AsType[*clientauth.Error](err)
 	if !ok || !ce.Temporary() {
-		t.Errorf("error %v (%T) is not a temporary *credentialError", err, err)
+		t.Errorf("error %v (%T) is not a temporary *clientauth.Error", err, err)
 	}
 }
 
 func TestReloadable(t *testing.T) {
-	load := func(context.Context) (Credential, error) { return Secret("s"), nil }
+	load := func(context.Context) (signin.Credential, error) { return signin.Secret("s"), nil }
 	for _, tc := range []struct {
 		name string
-		c    Credential
+		c    signin.Credential
 		want bool
 	}{
 		{"public", nil, false},
-		{"secret", Secret("s"), false},
-		{"key", PrivateKey(ClientKey{Signer: clientKeys().ed}), false},
-		{"assertion", Assertion(func(context.Context) (string, error) { return "", nil }), true},
-		{"rotating", Rotating(load), true},
+		{"secret", signin.Secret("s"), false},
+		{"key", signin.PrivateKey(signin.ClientKey{Signer: clientKeys().ed}), false},
+		{"assertion", signin.Assertion(func(context.Context) (string, error) { return "", nil }), true},
+		{"rotating", signin.Rotating(load), true},
 	} {
-		if got := reloadCredential(tc.c); got != tc.want {
+		if got := clientauth.Reload(tc.c); got != tc.want {
 			t.Errorf("%s: reloadCredential = %t, want %t", tc.name, got, tc.want)
 		}
 	}
@@ -203,21 +206,21 @@ func TestReloadable(t *testing.T) {
 func TestValidateCredential(t *testing.T) {
 	for _, tc := range []struct {
 		name string
-		c    Credential
+		c    signin.Credential
 		want string // "" is valid
 	}{
 		{"public", nil, ""},
-		{"secret", Secret("s p£ce"), ""},
-		{"empty secret", Secret(""), "signin.Secret is empty"},
-		{"empty post secret", SecretPost(""), "signin.SecretPost is empty"},
-		{"secret with line end", Secret("s3cret\n"), "signin.Secret holds a control character"},
-		{"assertion", Assertion(func(context.Context) (string, error) { return "", nil }), ""},
-		{"assertion without function", Assertion(nil), "signin.Assertion has no function"},
-		{"rotating", Rotating(func(context.Context) (Credential, error) { panic("called by New") }), ""},
-		{"rotating without function", Rotating(nil), "signin.Rotating has no function"},
+		{"secret", signin.Secret("s p£ce"), ""},
+		{"empty secret", signin.Secret(""), "signin.Secret is empty"},
+		{"empty post secret", signin.SecretPost(""), "signin.SecretPost is empty"},
+		{"secret with line end", signin.Secret("s3cret\n"), "signin.Secret holds a control character"},
+		{"assertion", signin.Assertion(func(context.Context) (string, error) { return "", nil }), ""},
+		{"assertion without function", signin.Assertion(nil), "signin.Assertion has no function"},
+		{"rotating", signin.Rotating(func(context.Context) (signin.Credential, error) { panic("called by New") }), ""},
+		{"rotating without function", signin.Rotating(nil), "signin.Rotating has no function"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := validateCredential(tc.c)
+			err := clientauth.Validate(tc.c)
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("validateCredential = %v, want %q", err, tc.want)
 			}
@@ -231,8 +234,8 @@ func TestValidateCredential(t *testing.T) {
 func TestCredentialsNeverPrint(t *testing.T) {
 	const secret = "correct-horse-battery"
 	key := ed25519.NewKeyFromSeed([]byte("seed-seed-seed-seed-seed-seed-32"))
-	loaded := Rotating(func(context.Context) (Credential, error) { return Secret(secret), nil })
-	credentialProof(t, loaded, clientAuth{ClientID: "app"})
+	loaded := signin.Rotating(func(context.Context) (signin.Credential, error) { return signin.Secret(secret), nil })
+	credentialProof(t, loaded, clientauth.Request{ClientID: "app"})
 	seed := fmt.Sprintf("%d", key.Seed()[:8])
 	leaks := []string{
 		secret, hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret)),
@@ -241,14 +244,14 @@ func TestCredentialsNeverPrint(t *testing.T) {
 		base64.StdEncoding.EncodeToString(key.Seed())[:16],
 	}
 	for name, c := range map[string]any{
-		"Secret": Secret(secret), "SecretPost": SecretPost(secret), "Rotating": loaded,
-		"PrivateKey": PrivateKey(ClientKey{Signer: key}),
-		"Assertion":  Assertion(func(context.Context) (string, error) { return secret, nil }),
-		"ClientKey":  ClientKey{Signer: key},
-		"*ClientKey": &ClientKey{Signer: key},
+		"Secret": signin.Secret(secret), "SecretPost": signin.SecretPost(secret), "Rotating": loaded,
+		"PrivateKey":        signin.PrivateKey(signin.ClientKey{Signer: key}),
+		"Assertion":         signin.Assertion(func(context.Context) (string, error) { return secret, nil }),
+		"ClientKey":         signin.ClientKey{Signer: key},
+		"*signin.ClientKey": &signin.ClientKey{Signer: key},
 	} {
 		values := []any{c, struct{ C any }{c}, []any{c}, map[string]any{"c": c}}
-		if _, ok := c.(Credential); ok {
+		if _, ok := c.(signin.Credential); ok {
 			// fmt calls no methods on what it finds in unexported fields.
 			values = append(values, struct{ c any }{c}, &struct{ c []any }{[]any{c}})
 		}

@@ -1,4 +1,4 @@
-package signin
+package clientauth
 
 import (
 	"context"
@@ -17,7 +17,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -25,72 +24,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
-// ClientKey is the private key of a client that authenticates by
-// private_key_jwt (OpenID Connect Core, section 9; RFC 7523), and what its
-// assertions say. Give it to [PrivateKey].
-type ClientKey struct {
-	// Signer signs: a key in memory, or one in an HSM or a vault. RSA of at
-	// least 2048 bits, ECDSA on P-256, P-384 or P-521, or Ed25519. It must be
-	// safe for concurrent use. Nil: Certificate.PrivateKey.
-	Signer crypto.Signer
-
-	// ID is the key's kid at the issuer. Empty: no kid is sent, which is right
-	// with a certificate and at an issuer that knows one key of this client.
-	ID string
-
-	// Certificate is the certificate registered at the issuer, leaf first, and
-	// names the key in the assertion by thumbprint: x5t#S256, or x5t where
-	// Microsoft expects that (RFC 7515, section 4.1). The zero value: none.
-	// Its dates are not checked here; the issuer judges them.
+// Key is signin.ClientKey, whose documentation holds.
+type Key struct {
+	Signer      crypto.Signer
+	ID          string
 	Certificate tls.Certificate
-
-	// SendChain adds the certificate and its chain as x5c, for issuers that
-	// trust a subject name and an authority in place of one certificate.
-	SendChain bool
-
-	// Algorithm is the JWS algorithm. Empty: PS256 at Entra with an RSA key;
-	// elsewhere the first that fits the key and that the issuer announces, RS256
-	// before PS256; RS256 or the curve's own if it announces none. Set it when
-	// the client is registered for one, or when an HSM cannot do PSS.
-	Algorithm string
-
-	// Audience is the sole aud of the assertions. Empty: the issuer, or for
-	// Entra and AD FS the token endpoint, as Microsoft documents. Set it to
-	// its URL for another issuer that insists on that.
-	Audience string
+	SendChain   bool
+	Algorithm   string
+	Audience    string
 }
-
-// Format prints the type's name only.
-func (k ClientKey) Format(s fmt.State, verb rune) { redacted("signin.ClientKey").Format(s, verb) }
-
-// LogValue is the type's name only.
-func (k ClientKey) LogValue() slog.Value { return redacted("signin.ClientKey").LogValue() }
-
-// MarshalText is the type's name only.
-func (k ClientKey) MarshalText() ([]byte, error) { return redacted("signin.ClientKey").MarshalText() }
-
-// Certificate is a client certificate and its key, as tls.LoadX509KeyPair and
-// tls.X509KeyPair return it: short for [PrivateKey] of a [ClientKey] with only
-// a Certificate. To replace it while the program runs, return it from
-// [Rotating].
-func Certificate(cert tls.Certificate) Credential {
-	c := newKeyCredential(ClientKey{Certificate: cert})
-	c.redacted = "signin.Certificate"
-	return c
-}
-
-// PrivateKey signs a fresh assertion for every token request: iss and sub are
-// the client ID, jti is 128 random bits, and it lives for five minutes. What is
-// wrong with k is reported by [New].
-func PrivateKey(k ClientKey) Credential { return newKeyCredential(k) }
 
 // keyCredential holds what all assertions of one key share. The signer sits
-// behind a function value for the reason given at redacted.
+// behind a function value for the reason given at Redacted.
 type keyCredential struct {
-	redacted
+	Redacted
 	signer    func() crypto.Signer
 	public    crypto.PublicKey
 	id        string
@@ -103,8 +54,9 @@ type keyCredential struct {
 	fault     error     // what validate returns
 }
 
-func newKeyCredential(k ClientKey) *keyCredential {
-	c := &keyCredential{redacted: "signin.PrivateKey", id: k.ID, algorithm: k.Algorithm, audience: k.Audience}
+// NewKey signs a fresh assertion for every request. Kind is what it prints as.
+func NewKey(kind Redacted, k Key) Method {
+	c := &keyCredential{Redacted: kind, id: k.ID, algorithm: k.Algorithm, audience: k.Audience}
 	signer, leaf, err := k.resolve()
 	if err != nil {
 		c.fault = err
@@ -126,7 +78,7 @@ func newKeyCredential(k ClientKey) *keyCredential {
 }
 
 // resolve returns the key and the leaf certificate, or all that is wrong.
-func (k ClientKey) resolve() (crypto.Signer, *x509.Certificate, error) {
+func (k Key) resolve() (crypto.Signer, *x509.Certificate, error) {
 	var errs []error
 	signer := k.Signer
 	if signer == nil {
@@ -190,9 +142,9 @@ func algorithmsFor(public crypto.PublicKey) []string {
 	return nil
 }
 
-func (c *keyCredential) validate() error { return c.fault }
+func (c *keyCredential) Validate() error { return c.fault }
 
-func (c *keyCredential) apply(ctx context.Context, in clientAuth, form url.Values, _ http.Header) error {
+func (c *keyCredential) Apply(ctx context.Context, in Request, form url.Values, _ http.Header) error {
 	if c.fault != nil {
 		return c.fault
 	}
@@ -234,8 +186,8 @@ type assertionClaims struct {
 	Expires   int64  `json:"exp"`
 }
 
-func (c *keyCredential) assertion(in clientAuth) (string, error) {
-	at := microsoftAt(in.Issuer, in.Endpoint)
+func (c *keyCredential) assertion(in Request) (string, error) {
+	at := family.MicrosoftAt(in.Issuer, in.Endpoint)
 	alg, err := c.choose(at, in.SigningAlgs)
 	if err != nil {
 		return "", err
@@ -271,7 +223,7 @@ func (c *keyCredential) assertion(in clientAuth) (string, error) {
 // assertions good there (draft-ietf-oauth-rfc7523bis; the same change is in the
 // drafts of OpenID Connect Core after errata set 2). Microsoft documents its
 // token endpoint, so there the issuer must be Microsoft's too.
-func (c *keyCredential) audienceFor(at microsoft, in clientAuth) string {
+func (c *keyCredential) audienceFor(at family.Microsoft, in Request) string {
 	switch {
 	case c.audience != "":
 		return c.audience
@@ -281,12 +233,12 @@ func (c *keyCredential) audienceFor(at microsoft, in clientAuth) string {
 	return in.Issuer
 }
 
-func (c *keyCredential) choose(at microsoft, announced []string) (string, error) {
+func (c *keyCredential) choose(at family.Microsoft, announced []string) (string, error) {
 	fit := algorithmsFor(c.public)
 	switch {
 	case c.algorithm != "":
 		return c.algorithm, nil
-	case at == entra && slices.Contains(fit, "PS256"):
+	case at == family.Entra && slices.Contains(fit, "PS256"):
 		return "PS256", nil // documented, not announced
 	case len(announced) == 0:
 		return fit[0], nil
@@ -342,39 +294,3 @@ func fixedWidth(der []byte, n *big.Int) ([]byte, error) {
 	sig.S.FillBytes(out[width:])
 	return out, nil
 }
-
-// microsoft tells apart the two servers that do not follow the common rules.
-type microsoft string
-
-const (
-	entra microsoft = "Entra"
-	adfs  microsoft = "AD FS"
-)
-
-// microsoftAt tells by both names, so that no other issuer can have assertions
-// made for Microsoft's endpoints by announcing them as its own.
-func microsoftAt(issuer, endpoint string) microsoft {
-	i, err := url.Parse(issuer)
-	if err != nil {
-		return ""
-	}
-	e, err := url.Parse(endpoint)
-	if err != nil {
-		return ""
-	}
-	switch {
-	case isEntra(i) && isEntra(e):
-		return entra
-	case i.Host == e.Host && isADFS(i) && isADFS(e):
-		return adfs
-	}
-	return ""
-}
-
-func isEntra(u *url.URL) bool {
-	host := strings.ToLower(u.Hostname())
-	_, known := entraHosts[host]
-	return known || strings.HasSuffix(host, ".ciamlogin.com")
-}
-
-func isADFS(u *url.URL) bool { return u.Path == "/adfs" || strings.HasPrefix(u.Path, "/adfs/") }
