@@ -62,6 +62,9 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	b := a.readBrowser(r)
 	tx, err := a.checkState(params, b, home)
+	if tx != nil && tx.Bare {
+		tx.Return = a.sites.resolve(a.entered(r), a.cfg.CallbackPath, tx.Return)
+	}
 	if err == nil {
 		var done *redeemed
 		if done, err = a.answered(r, params, tx, b); err == nil {

@@ -37,6 +37,7 @@ type transaction struct {
 	ID          []byte   `json:"i"`
 	Time        int64    `json:"t"` // it began; milliseconds since 1970
 	Return      string   `json:"p"`
+	Bare        bool     `json:"q,omitempty"` // Return may lack the site's prefix
 	Browser     []byte   `json:"b"`
 	Redirect    string   `json:"u"`
 	Session     []byte   `json:"s,omitempty"` // to extend, sealed once more
@@ -87,10 +88,6 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 		a.fail(w, r, newPage(pageInternal, a.returnTo(r).String()), "", fmt.Errorf("Challenge: %w", mistake))
 		return true
 	}
-	if mistake := need.check(); mistake != nil {
-		a.fail(w, r, newPage(pageInternal, a.returnTo(r).String()), "", fmt.Errorf("Challenge: %w", mistake))
-		return true
-	}
 	switch a.kind(r) {
 	case kindNavigation:
 		a.challenge(w, r, need, a.returnTo(r))
@@ -117,8 +114,8 @@ func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *Intera
 	// The page to come back to is the one that asked: a script's URL is no
 	// page, and what takes a form by POST need not have one.
 	to := newReturnPath(site.path("/"))
-	if from, err := url.Parse(r.Referer()); err == nil && from.Scheme == site.scheme && strings.EqualFold(from.Host, site.host) {
-		to = newReturnPath(from.RequestURI())
+	if from, ok := site.pathOf(r.Referer()); ok {
+		to = newReturnPath(from)
 	} else if kind != pageSignInRequired && kind != pageMoreRequired {
 		to = a.returnTo(r)
 	}
@@ -129,14 +126,16 @@ func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *Intera
 // returnTo is the page that r asks for. A long path loses its query, for the
 // state parameter has to carry it.
 func (a *Auth) returnTo(r *http.Request) returnPath {
-	asked := a.requestPath(r)
+	asked, sure := a.sites.page(a.entered(r))
 	if len(asked) > maxReturnPath {
 		a.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.Int("length", len(asked)))
 	}
-	if to := newReturnPath(asked); to != (returnPath{}) {
-		return to
+	to := newReturnPath(asked)
+	if to == (returnPath{}) {
+		return newReturnPath(a.site(r).path("/"))
 	}
-	return newReturnPath(a.site(r).path("/"))
+	to.bare = !sure
+	return to
 }
 
 // wwwAuthenticate says what is missing (RFC 6750, 3; RFC 9470, 3).
@@ -207,7 +206,7 @@ var errLoop = errors.New("sign-in completed three times in a minute and came to 
 
 func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to returnPath) *transaction {
 	tx := &transaction{
-		ID: seal.Random(16), Time: a.now().UnixMilli(), Return: to.String(), Browser: b.hash(),
+		ID: seal.Random(16), Time: a.now().UnixMilli(), Return: to.String(), Bare: to.bare, Browser: b.hash(),
 		Redirect: a.site(r).url(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR,
 		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,

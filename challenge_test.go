@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -142,6 +143,10 @@ func TestReturnPathTravels(t *testing.T) {
 		{"a long path", "/page/" + strings.Repeat("a", 3000), "/", true},
 		{"escapes", "/page/%2F%5C%20?a=%00&b=c+d&&e", "", false},
 		{"no query", "/page/x?", "/page/x", false},
+		// What browsers send as it stands (URL Standard, percent-encode sets).
+		{"backslashes", `/page/files?path=C:\temp\x&user=CORP\jo`, "", false},
+		{"raw in a query", "/page/x?a=|^`{}[]!$'()*+,;:@/?~&100%&%zz", "", false},
+		{"raw in a path", "/page/a|b^c[d]%2Fe?f", "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newApp(t)
@@ -157,6 +162,31 @@ func TestReturnPathTravels(t *testing.T) {
 				t.Errorf("logged %q: %t, want %t", lost, got, tc.log)
 			}
 		})
+	}
+}
+
+// The page that a script runs on is named by its Referer, with what browsers
+// send raw.
+func TestRefererTravels(t *testing.T) {
+	a := newApp(t)
+	b := a.browser()
+	from := a.url + `/page/a|b%2Fc?path=C:\temp`
+	if p := b.Open(loginOf(t, a, b.Send(&signintest.Request{URL: a.url + "/me", From: from, Mode: "cors", Dest: "empty"}))); p.URL != from {
+		t.Errorf("at %s, want %s", p.URL, from)
+	}
+	// By a third party's initiation, too.
+	if p := a.browser().Open(a.url + "/oidc/login?" + url.Values{"iss": {a.issuer.URL()}, "target_link_uri": {from}}.Encode()); p.URL != from {
+		t.Errorf("at %s, want %s", p.URL, from)
+	}
+}
+
+// Bytes that are not ASCII, which no current browser sends raw, come back
+// escaped.
+func TestNonASCIITravels(t *testing.T) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.RequestURI = "/caf\xc3\xa9/%C3%A9?q=\xe9\\"
+	if got, _ := new(sites).page(r); got != `/caf%C3%A9/%C3%A9?q=%E9\` {
+		t.Errorf("%q", got)
 	}
 }
 

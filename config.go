@@ -45,9 +45,12 @@ type Config struct {
 	// moving the answer.
 	BaseURL string
 
-	// TrustedProxies are the peers whose X-Forwarded-Proto, -Host and -Prefix
-	// headers are believed. They must overwrite what a client sends. Empty
-	// believes nobody. Not used when BaseURL is set.
+	// TrustedProxies are the peers whose forwarded headers are believed:
+	// X-Forwarded-Proto, -Host, -Port, -Prefix and -Ssl, Front-End-Https, and,
+	// if none of these is there, Forwarded (RFC 7239). They must overwrite or
+	// remove all of them in what a client sends. A loopback prefix covers the
+	// peers of a server on a Unix socket. Empty believes nobody. Not used when
+	// BaseURL is set.
 	TrustedProxies []netip.Prefix
 
 	// Scopes are asked for at sign-in, beside openid, profile and

@@ -52,6 +52,9 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredError, returnPath, error) {
 	if raw := params.Get("ask"); raw != "" && len(raw) <= maxState {
 		if asked, err := a.openAsk(raw); err == nil {
+			if asked.Bare {
+				asked.Return = a.sites.resolve(a.entered(r), a.loginPath, asked.Return)
+			}
 			return &asked.Need, newReturnPath(asked.Return), nil
 		}
 	}
@@ -74,11 +77,8 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 		need.LoginHint = hint
 	}
 	to := home
-	if target, err := url.Parse(params.Get("target_link_uri")); err == nil {
-		here := a.site(r)
-		if target.Scheme == here.scheme && strings.EqualFold(target.Host, here.host) && target.User == nil {
-			to = newReturnPath(target.RequestURI())
-		}
+	if target, ok := a.site(r).pathOf(params.Get("target_link_uri")); ok {
+		to = newReturnPath(target)
 	}
 	return need, to, nil
 }
@@ -88,6 +88,7 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 type ask struct {
 	Time   int64                    `json:"t"`
 	Return string                   `json:"p"`
+	Bare   bool                     `json:"q,omitempty"` // as a transaction's
 	Need   InteractionRequiredError `json:"n"`
 }
 
@@ -104,7 +105,7 @@ func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
 	now, page := a.now().Unix(), to.String()
 	path, _, _ := strings.Cut(page, "?")
 	var sealed string
-	for _, asked := range []ask{{now, page, n}, {now, path, n}, {now, page, InteractionRequiredError{Reason: ReasonSignIn}}} {
+	for _, asked := range []ask{{now, page, to.bare, n}, {now, path, to.bare, n}, {now, page, to.bare, InteractionRequiredError{Reason: ReasonSignIn}}} {
 		sealed = seal.Encode(a.keys.Seal("ask", nil, a.party(), compactJSON(asked)))
 		if len(sealed) <= maxState {
 			break

@@ -68,7 +68,7 @@ import (
 // used concurrently. Make one with [New].
 type Auth struct {
 	cfg      Config
-	base     site // of BaseURL, if set
+	sites    sites
 	keys     seal.Keyring
 	issuer   *issuer
 	store    Store
@@ -106,6 +106,7 @@ func New(c Config) (*Auth, error) {
 		sessions:     c.Sessions,
 		opened:       newOpened(),
 		scopes:       accessScopes(c.Scopes),
+		sites:        sites{proxies: c.TrustedProxies},
 		log:          c.Logger,
 		now:          time.Now,
 		loginPath:    sibling(c.CallbackPath, "login"),
@@ -116,7 +117,7 @@ func New(c Config) (*Auth, error) {
 	}
 	prefix := "" // decoded, as in a request's URL.Path
 	if u, err := url.Parse(c.BaseURL); err == nil {
-		a.base = site{scheme: u.Scheme, host: u.Host, base: u.EscapedPath()}
+		a.sites.fixed = site{scheme: u.Scheme, host: u.Host, base: u.EscapedPath()}
 		prefix = u.Path
 	}
 	if a.sessions == nil {

@@ -212,7 +212,8 @@ func (p Page) checked() Page {
 // a web server: not for a script, and not for another host by //.
 func safePageURL(u string) bool {
 	parsed, err := url.Parse(u)
-	if err != nil || strings.ContainsFunc(u, func(r rune) bool { return r <= ' ' || r == '\\' || r == utf8.RuneError }) {
+	path, _, _ := strings.Cut(u, "?") // where browsers take \ for /
+	if err != nil || strings.Contains(path, `\`) || strings.ContainsFunc(u, func(r rune) bool { return r <= ' ' || r == utf8.RuneError }) {
 		return false
 	}
 	if parsed.Scheme == "https" || parsed.Scheme == "http" {

@@ -12,20 +12,28 @@ const maxReturnPath = 2048
 // returnPath is a path and query on this site. Only newReturnPath makes one,
 // and nothing else of a caller's or a client's reaches a Location header. Its
 // zero value is the root.
-type returnPath struct{ value string }
+type returnPath struct {
+	value string
+	bare  bool // the site's prefix may be missing; see [sites.page]
+}
 
 // newReturnPath returns s if a browser resolves it to a page of the same
-// origin, the root otherwise. Browsers read \ as /, drop tabs and newlines,
-// and take // for the start of another host; so does a %5C or %2F once some
-// server has decoded it, but that is another request's path, not a host.
+// origin, the root otherwise. Browsers read \ in a path as /, drop tabs and
+// newlines, and take // for the start of another host; so does a %5C or %2F
+// once some server has decoded it, but that is another request's path, not a
+// host. In a query \ is a character like others, and browsers send it raw.
 func newReturnPath(s string) returnPath {
 	if !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") {
+		return returnPath{}
+	}
+	path, _, _ := strings.Cut(s, "?")
+	if strings.Contains(path, `\`) {
 		return returnPath{}
 	}
 	for i := range len(s) {
 		// net/http would escape what is not ASCII; we want to know the bytes
 		// that go out.
-		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '\\' {
+		if s[i] <= ' ' || s[i] >= 0x7f {
 			return returnPath{}
 		}
 	}
@@ -49,7 +57,7 @@ func newReturnPath(s string) returnPath {
 	if len(s) > maxReturnPath {
 		return returnPath{}
 	}
-	return returnPath{s}
+	return returnPath{value: s}
 }
 
 func hasDotSegment(escaped string) bool {

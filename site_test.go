@@ -76,6 +76,40 @@ func TestRedirectURI(t *testing.T) {
 			"X-Forwarded-Host: evil.example/x?\nX-Forwarded-Proto: gopher\nX-Forwarded-Prefix: //evil.example", "https://app.example.com/oidc/callback"},
 		{"more nonsense forwarded", "", proxies, "10.0.0.1:1", "https://app.example.com/page/x",
 			"X-Forwarded-Host: user@evil.example\nX-Forwarded-Prefix: /a?b", "https://app.example.com/oidc/callback"},
+		{"port forwarded", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			"X-Forwarded-Host: app.example.com\nX-Forwarded-Proto: https\nX-Forwarded-Port: 8443", "https://app.example.com:8443/oidc/callback"},
+		{"port forwarded, and Host kept", "", proxies, "10.0.0.1:1", "http://app.example.com/page/x",
+			"X-Forwarded-Proto: https\nX-Forwarded-Port: 80, 8443", "https://app.example.com:8443/oidc/callback"},
+		{"port forwarded for an address", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			"X-Forwarded-Host: [2001:db8::1]\nX-Forwarded-Proto: https\nX-Forwarded-Port: 8443", "https://[2001:db8::1]:8443/oidc/callback"},
+		{"port forwarded beside a host with one", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			"X-Forwarded-Host: app.example.com:444\nX-Forwarded-Proto: https\nX-Forwarded-Port: 8443", "https://app.example.com:444/oidc/callback"},
+		{"the usual port forwarded", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			"X-Forwarded-Host: app.example.com\nX-Forwarded-Proto: https\nX-Forwarded-Port: 443", "https://app.example.com/oidc/callback"},
+		{"the port between two proxies forwarded", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			"X-Forwarded-Host: app.example.com\nX-Forwarded-Proto: https\nX-Forwarded-Port: 80", "https://app.example.com/oidc/callback"},
+		{"a port that is none", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			"X-Forwarded-Host: app.example.com\nX-Forwarded-Proto: https\nX-Forwarded-Port: 8443@evil.example", "https://app.example.com/oidc/callback"},
+		{"a port by nobody we trust", "", proxies, "192.0.2.1:1", "https://app.example.com/page/x", "X-Forwarded-Port: 8443", "https://app.example.com/oidc/callback"},
+		{"X-Forwarded-Ssl", "", proxies, "10.0.0.1:1", "http://app.example.com/page/x", "X-Forwarded-Ssl: on", "https://app.example.com/oidc/callback"},
+		{"X-Forwarded-Ssl off", "", proxies, "10.0.0.1:1", "https://app.example.com/page/x", "X-Forwarded-Ssl: off", "500"},
+		{"X-Forwarded-Proto before X-Forwarded-Ssl", "", proxies, "10.0.0.1:1", "https://app.example.com/page/x",
+			"X-Forwarded-Proto: http\nX-Forwarded-Ssl: on", "500"},
+		{"Front-End-Https", "", proxies, "10.0.0.1:1", "http://app.example.com/page/x", "Front-End-Https: On", "https://app.example.com/oidc/callback"},
+		{"in capitals", "", proxies, "10.0.0.1:1", "http://backend/page/x",
+			"X-Forwarded-Host: APP.Example.COM\nX-Forwarded-Proto: HTTPS", "https://app.example.com/oidc/callback"},
+		{"Forwarded", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			`Forwarded: for=192.0.2.1;Proto=HTTPS;host="app.example.com:8443"`, "https://app.example.com:8443/oidc/callback"},
+		{"Forwarded by two proxies", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			`Forwarded: for=192.0.2.1;proto=https;host=app.example.com, for="10.0.0.2:4711";proto=http`, "https://app.example.com/oidc/callback"},
+		{"Forwarded by a client and a proxy", "", proxies, "10.0.0.1:1", "http://backend:8080/page/x",
+			`Forwarded: proto=http;host=evil.example, for=192.0.2.1;proto=https;host=app.example.com`, "https://app.example.com/oidc/callback"},
+		{"Forwarded, spoilt by a client", "", proxies, "10.0.0.1:1", "https://app.example.com/page/x",
+			`Forwarded: host=evil.example;for=", for=192.0.2.1;proto=https;host=other.example.com`, "https://app.example.com/oidc/callback"},
+		{"Forwarded by nobody we trust", "", proxies, "192.0.2.1:1", "https://app.example.com/page/x", "Forwarded: host=evil.example", "https://app.example.com/oidc/callback"},
+		// A proxy that writes the X-Forwarded family passes on what a client says here.
+		{"Forwarded by a client, the rest by a proxy", "", proxies, "10.0.0.1:1", "http://app.example.com/page/x",
+			"X-Forwarded-Proto: https\nForwarded: for=10.0.0.9;host=evil.example;proto=http", "https://app.example.com/oidc/callback"},
 		{"a peer without an address", "", proxies, "@", "https://app.example.com/page/x", "X-Forwarded-Host: evil.example", "https://app.example.com/oidc/callback"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -178,6 +212,46 @@ func TestMounting(t *testing.T) {
 			}
 			if p = b.Submit(b.Open(origin+tc.base+"/signout"), nil); p.URL != origin+tc.base+"/" || p.Body != "public" {
 				t.Errorf("sign-out leads to %d at %s", p.Status, p.URL)
+			}
+		})
+	}
+}
+
+// A page whose own path begins with the words of the prefix, behind a proxy
+// that takes the prefix off: no request tells whether it did, but the callback.
+func TestPrefixTwice(t *testing.T) {
+	const origin = "https://app.example.test"
+	forwarded := http.Header{"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"app.example.test"}, "X-Forwarded-Prefix": {"/page"}}
+	for _, tc := range []struct {
+		name, baseURL string
+		strip         string
+		header        http.Header
+	}{
+		{"BaseURL, a proxy that strips", origin + "/page", "/page", nil},
+		{"X-Forwarded-Prefix, a proxy that strips", "", "/page", forwarded},
+		{"BaseURL, nobody strips", origin + "/page", "", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := newApp(t, mounted(tc.baseURL, "", func(h http.Handler) http.Handler {
+				return http.StripPrefix(tc.strip, proxied(t, h, func(r *httputil.ProxyRequest) {
+					for name, values := range tc.header {
+						r.Out.Header[name] = values
+					}
+				}))
+			}))
+			for _, page := range []string{"/page/page/x?q=1", "/page/page/page/x"} {
+				if p := a.browser().Open(origin + page); p.Status != http.StatusOK || p.URL != origin+page {
+					t.Errorf("%s ends with %d at %s", page, p.Status, p.URL)
+				}
+				// The same by a link for what cannot be redirected.
+				b := a.browser()
+				p := b.Send(&signintest.Request{Method: "POST", URL: origin + page, Form: url.Values{}})
+				if p.Status != http.StatusUnauthorized {
+					t.Fatalf("%s: %d, want 401", page, p.Status)
+				}
+				if p = b.Click(p, p.Link("Sign in")); p.Status != http.StatusOK || p.URL != origin+page {
+					t.Errorf("%s by a link ends with %d at %s", page, p.Status, p.URL)
+				}
 			}
 		})
 	}

@@ -228,6 +228,9 @@ func (b *Browser) SendContext(ctx context.Context, r *Request) *Page {
 		page.Err = fmt.Errorf("signintest: request: %w", err)
 		return page
 	}
+	if raw := rawPath(r.URL); raw != u.EscapedPath() && strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//") {
+		req.URL.Opaque = raw
+	}
 	from := r.reach(b, u)
 	req.Header = r.headers(b, u)
 	if cookies := b.jar.header(u, from); cookies != "" {

@@ -326,3 +326,38 @@ func TestNetwork(t *testing.T) {
 		t.Error("a host is known in another network")
 	}
 }
+
+// A browser sends some characters as they stand, and takes \ in a path for /.
+func TestRawCharacters(t *testing.T) {
+	net := NewNetwork(t)
+	var asked []string
+	site := net.Serve("https://app.example.test", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.RequestURI+" "+r.Referer())
+		if to := r.Header.Get("X-To"); to != "" {
+			w.Header().Set("Location", to)
+			w.WriteHeader(http.StatusSeeOther)
+		}
+	}))
+	evil := net.Serve("https://evil.example", http.NotFoundHandler())
+	b := NewBrowser(t, &BrowserOptions{Network: net})
+	const raw = `/a|b%2Fc^[d]?path=C:\temp&100%&%zz`
+	if p := b.Send(&Request{URL: site + raw, From: site + raw}); p.Err != nil || p.Status != http.StatusOK {
+		t.Fatal(p.Status, p.Err)
+	}
+	if want := raw + " " + site + raw; len(asked) != 1 || asked[0] != want {
+		t.Errorf("asked for %q, want %q", asked, want)
+	}
+	for _, tc := range []struct{ to, want string }{
+		{raw, site + raw},
+		{site + raw, site + raw},
+		{`/\evil.example/x`, evil + "/x"},
+		{"/\t/evil.example/x", evil + "/x"},
+		{`/?\evil.example/x`, site + `/?\evil.example/x`},
+		{"/a/../b", site + "/b"},
+	} {
+		p := b.Send(&Request{URL: site, Header: http.Header{"X-To": {tc.to}}})
+		if got := p.Location(); got != tc.want {
+			t.Errorf("%q leads to %q, want %q", tc.to, got, tc.want)
+		}
+	}
+}

@@ -202,17 +202,56 @@ func attributes(s string) map[string]string {
 	return out
 }
 
-// resolve makes a reference absolute.
+// resolve makes a reference absolute as a browser does (URL Standard, 4.4):
+// line breaks and tabs are nothing, and \ is / before the query. Characters
+// that net/url would escape stay raw.
 func (p *Page) resolve(ref string) string {
 	base, err := url.Parse(p.URL)
 	if err != nil {
 		return ref
 	}
-	u, err := base.Parse(strings.TrimSpace(ref))
+	ref = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(strings.TrimSpace(ref))
+	if end := strings.IndexAny(ref, "?#"); end >= 0 {
+		ref = strings.ReplaceAll(ref[:end], `\`, "/") + ref[end:]
+	} else {
+		ref = strings.ReplaceAll(ref, `\`, "/")
+	}
+	u, err := base.Parse(ref)
 	if err != nil {
 		return ref
 	}
+	raw := ref
+	if strings.HasPrefix(ref, "/") && !strings.HasPrefix(ref, "//") {
+		raw = origin(base) + ref
+	}
+	// Where nothing but escapes differs, the raw spelling is the browser's.
+	if v, err := url.Parse(raw); err == nil && v.IsAbs() && v.String() == u.String() && plain(raw) {
+		return raw
+	}
 	return u.String()
+}
+
+// plain reports whether a URL can stand in a request line as it is.
+func plain(raw string) bool {
+	return !strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// rawPath is the path of an absolute URL as it is spelled, empty if it cannot
+// be sent so.
+func rawPath(raw string) string {
+	_, rest, _ := strings.Cut(raw, "://")
+	start := strings.IndexAny(rest, "/?#")
+	if start < 0 || rest[start] != '/' {
+		return ""
+	}
+	path := rest[start:]
+	if end := strings.IndexAny(path, "?#"); end >= 0 {
+		path = path[:end]
+	}
+	if !plain(path) || strings.Contains(path, `\`) {
+		return ""
+	}
+	return path
 }
 
 // has reports whether the form knows all the names.

@@ -210,7 +210,10 @@ func (r *Request) referer(to *url.URL) string {
 	if origin(from) != origin(to) {
 		return origin(from) + "/"
 	}
-	from.Fragment = ""
+	if raw, _, _ := strings.Cut(r.From, "#"); plain(raw) && from.User == nil && from.Path != "" {
+		return raw
+	}
+	from.Fragment, from.User = "", nil
 	return from.String()
 }
 
