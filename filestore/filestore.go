@@ -16,6 +16,11 @@
 //
 // What has expired is removed by later writes, a few entries at each. The file
 // does not shrink, but its free space is used again.
+//
+// Open reads the file through, and refuses one that is damaged: it has been cut
+// short or written over. If that happens while it is open, every call fails from
+// then on. Move the file away and start again: a new one is made, and users sign
+// in again.
 package filestore
 
 import (
@@ -24,6 +29,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -34,9 +43,6 @@ const (
 	// lockWait is how long Open waits for another process to let go of the
 	// file: one that is about to end may be a moment late.
 	lockWait = time.Second
-
-	// batchDelay is how long a write waits for others to share its fsync.
-	batchDelay = time.Millisecond
 
 	// sweepCount is how many entries each write examines. As it adds one at
 	// most, what has expired cannot pile up.
@@ -52,46 +58,183 @@ var bucketName = []byte("signin.1")
 
 var errNoTTL = errors.New("filestore: swap: ttl of a value must be positive")
 
+// damagedError is a file that is not as bbolt wrote it.
+type damagedError struct{ cause error }
+
+func (e *damagedError) Error() string {
+	return "the file is damaged (" + e.cause.Error() + "); move it away and start again: a new one is made, and users sign in again"
+}
+
+func (e *damagedError) Unwrap() error { return e.cause }
+
 // Store is a signin.Store in a file. Make one with [Open]. Its methods are safe
 // for concurrent use. They look at ctx once, at the start: a write under way is
 // finished.
 type Store struct {
-	db  *bbolt.DB
-	now func() time.Time
+	db      *bbolt.DB
+	now     func() time.Time
+	damaged atomic.Pointer[damagedError] // nil: not that we know
 
-	// sweepFrom is the key at which the next write examines entries. bbolt runs
-	// one write at a time, and only a write uses it.
+	mu      sync.Mutex
+	waiting []*write   // for the next transaction; guarded by mu
+	turn    sync.Mutex // held by the transaction under way
+
+	// sweepFrom is the key at which the next write examines entries. There is
+	// one transaction at a time, and only a transaction uses it.
 	sweepFrom []byte
+}
+
+// write is a change that waits for its transaction.
+type write struct {
+	change func(*bbolt.Tx) error // may run twice
+	done   chan error
 }
 
 // Open opens the file, creating it with mode 0600 if there is none. The
 // directory must exist. If another process has the file open, or this one has
-// already, Open fails after a second.
+// already, Open fails after a second. A file that is damaged, or no file of
+// bbolt's, is an error that says so; Open leaves it as it is.
 func Open(path string) (*Store, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("filestore: open %s: another process has it open: %w", path, err)
-	}
-	if err != nil {
+	s := &Store{now: time.Now}
+	if err := s.open(path); err != nil {
+		if errors.Is(err, bolterrors.ErrTimeout) {
+			return nil, fmt.Errorf("filestore: open %s: another process has it open: %w", path, err)
+		}
 		return nil, fmt.Errorf("filestore: open %s: %w", path, err)
 	}
-	db.MaxBatchDelay = batchDelay
-	if err := db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(bucketName)
+	return s, nil
+}
+
+func (s *Store) open(path string) error {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, os.ErrNotExist): // bbolt makes it
+	case err != nil:
 		return err
-	}); err != nil {
-		_ = db.Close()
-		return nil, fmt.Errorf("filestore: open %s: %w", path, err)
+	case !info.Mode().IsRegular():
+		return errors.New("not a regular file")
+	case info.Size() > 0:
+		if err := s.safely(func() error { return check(path) }); err != nil {
+			return err
+		}
 	}
-	return &Store{db: db, now: time.Now}, nil
+	return s.safely(func() (err error) {
+		if s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType}); err != nil {
+			return err
+		}
+		if err = s.db.Update(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucketIfNotExists(bucketName)
+			return err
+		}); err != nil {
+			_ = s.db.Close()
+		}
+		return err
+	})
+}
+
+// check verifies a file under a lock that keeps writers away, before anything
+// is read from it that is trusted.
+func check(path string) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, ReadOnly: true})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout), errors.Is(err, os.ErrPermission):
+		return err
+	case err != nil: // what it reads first are the meta pages
+		return &damagedError{err}
+	}
+	defer db.Close()
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := verify(file, info.Size(), int64(db.Info().PageSize)); err != nil {
+		return &damagedError{err}
+	}
+	return nil
+}
+
+// safely calls fn. bbolt panics, or the process faults in the memory that maps
+// the file, if the file is not as bbolt left it. That becomes an error here, and
+// the store does nothing more: what bbolt was about to do is half done, and its
+// locks may be held.
+func (s *Store) safely(fn func() error) (err error) {
+	if damaged := s.damaged.Load(); damaged != nil {
+		return damaged
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			damaged := &damagedError{fmt.Errorf("%v", p)}
+			s.damaged.Store(damaged)
+			err = damaged
+		}
+	}()
+	return fn()
+}
+
+// commit makes a change in a transaction, together with the changes that came
+// while the transaction before was under way.
+func (s *Store) commit(change func(*bbolt.Tx) error) error {
+	w := &write{change, make(chan error, 1)}
+	s.mu.Lock()
+	s.waiting = append(s.waiting, w)
+	first := len(s.waiting) == 1
+	s.mu.Unlock()
+	if first { // who comes first runs all
+		s.turn.Lock()
+		s.mu.Lock()
+		all := s.waiting
+		s.waiting = nil
+		s.mu.Unlock()
+		s.run(all)
+		s.turn.Unlock()
+	}
+	return <-w.done
+}
+
+// run makes changes in one transaction, or, if one of them fails, each in its
+// own.
+func (s *Store) run(all []*write) {
+	err := s.safely(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			for _, w := range all {
+				if err := w.change(tx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	for _, w := range all {
+		if err != nil && len(all) > 1 {
+			s.run([]*write{w})
+			continue
+		}
+		w.done <- err
+	}
 }
 
 // Close lets go of the file. It waits for calls under way; later ones fail.
 func (s *Store) Close() error {
-	if err := s.db.Close(); err != nil {
-		return fmt.Errorf("filestore: close: %w", err)
+	closed := make(chan error, 1)
+	go func() { closed <- s.db.Close() }()
+	wait := make(<-chan time.Time) // for ever
+	if s.damaged.Load() != nil {
+		wait = time.After(lockWait) // bbolt may wait for a lock that nobody gives back
 	}
-	return nil
+	select {
+	case err := <-closed:
+		if err != nil {
+			return fmt.Errorf("filestore: close: %w", err)
+		}
+		return nil
+	case <-wait:
+		return fmt.Errorf("filestore: close: %w", s.damaged.Load())
+	}
 }
 
 // Get implements signin.Store.
@@ -99,10 +242,12 @@ func (s *Store) Get(ctx context.Context, key string) (value []byte, ok bool, err
 	if err := ctx.Err(); err != nil {
 		return nil, false, fmt.Errorf("filestore: get: %w", err)
 	}
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		// Outside the transaction the bytes are no longer ours.
-		value = bytes.Clone(s.live(tx.Bucket(bucketName).Get([]byte(key)), s.now()))
-		return nil
+	err = s.safely(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			// Outside the transaction the bytes are no longer ours.
+			value = bytes.Clone(s.live(tx.Bucket(bucketName).Get([]byte(key)), s.now()))
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("filestore: get: %w", err)
@@ -119,7 +264,7 @@ func (s *Store) Swap(ctx context.Context, key string, old, new []byte, ttl time.
 	if err := ctx.Err(); err != nil {
 		return nil, false, fmt.Errorf("filestore: swap: %w", err)
 	}
-	err = s.db.Batch(func(tx *bbolt.Tx) error { // may run more than once
+	err = s.commit(func(tx *bbolt.Tx) error {
 		now := s.now()
 		b := tx.Bucket(bucketName)
 		current := s.live(b.Get([]byte(key)), now)
@@ -149,7 +294,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("filestore: delete: %w", err)
 	}
-	if err := s.db.Batch(func(tx *bbolt.Tx) error {
+	if err := s.commit(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketName).Delete([]byte(key))
 	}); err != nil {
 		return fmt.Errorf("filestore: delete: %w", err)
