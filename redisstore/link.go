@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,10 +22,13 @@ const copyMemory = 32 << 20
 const refreshTopology = 5 * time.Second
 
 // New returns a Store that uses a client the caller made, shares and closes.
+// With a nil client every call fails.
 //
-// The client's own timeouts apply beside [Store.Timeout]: one that waits ten
-// seconds for a connection makes the calls wait that share it. Prefer
-// [OpenWith] where the client is for this Store alone.
+// The client's own timeouts and retries apply beside [Store.Timeout]: one that
+// waits ten seconds for a connection makes the calls wait that share it, and as
+// rueidis comes it repeats a read until Timeout is over while Redis refuses
+// connections (ClientOption.RetryDelay). Prefer [OpenWith] where the client is
+// for this Store alone.
 func New(client rueidis.Client) *Store {
 	s := new(Store)
 	s.link.shared = client
@@ -44,23 +46,24 @@ func New(client rueidis.Client) *Store {
 // connect; the error reports a URL that cannot be read, without quoting it.
 func Open(rawURL string) (*Store, error) {
 	opt, err := rueidis.ParseURL(rawURL)
-	if _, ok := errors.AsType[*url.Error](err); ok {
-		// Its text would quote the password.
-		return nil, errors.New("redisstore: open: want a URL like redis://user:password@host:6379/0")
-	}
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: open: %w", err)
+		// Its text would quote what it takes for a scheme, a path or a number,
+		// which may be a part of the password.
+		return nil, errors.New("redisstore: open: want a URL like redis://user:password@host:6379/0, special characters of the password percent-encoded, times like 2s")
 	}
 	return OpenWith(opt), nil
 }
 
 // OpenWith returns a Store for a client's options. Options left zero are set to
 // what suits a request that waits: one second to connect and to notice a dead
-// connection, and 32 MiB for the copies of each connection.
+// connection, one immediate second try of a read that failed, and 32 MiB for the
+// copies of each connection. An address that refuses a connection is not tried
+// again for 100 ms; calls that need it fail at once.
 //
 // It does not connect. The first call does, and while Redis cannot be reached
 // each call fails in its time; so a process can start while Redis is down, and
-// recovers when it is back.
+// recovers when it is back. Options that rueidis does not accept make every call
+// fail.
 func OpenWith(opt rueidis.ClientOption) *Store {
 	if opt.Dialer.Timeout == 0 {
 		opt.Dialer.Timeout = defaultTimeout
@@ -71,9 +74,16 @@ func OpenWith(opt rueidis.ClientOption) *Store {
 	if opt.CacheSizeEachConn == 0 {
 		opt.CacheSizeEachConn = copyMemory
 	}
+	if opt.RetryDelay == nil {
+		opt.RetryDelay = retryOnce
+	}
+	if opt.Sentinel.Dialer.Timeout == 0 {
+		opt.Sentinel.Dialer.Timeout = opt.Dialer.Timeout
+	}
 	if opt.Sentinel.MasterSet != "" && opt.Sentinel.TopologyRefreshInterval == 0 {
 		opt.Sentinel.TopologyRefreshInterval = refreshTopology
 	}
+	opt.DialCtxFn = (&refusals{dial: dialer(opt)}).connect
 	// Otherwise a connection that is used by one call at a time has no reader
 	// between calls, and one call's deadline would close it for all.
 	opt.AlwaysPipelining = !opt.DisableAutoPipelining
@@ -137,11 +147,11 @@ func (l *link) client(ctx context.Context) (rueidis.Client, error) {
 }
 
 func (l *link) connect(d *dial) {
-	client, err := rueidis.NewClient(l.opt)
+	client, err := newClient(l.opt)
 	if errors.Is(err, rueidis.ErrNoCache) {
 		opt := l.opt
 		opt.DisableCache = true
-		client, err = rueidis.NewClient(opt)
+		client, err = newClient(opt)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,6 +169,18 @@ func (l *link) connect(d *dial) {
 		l.own.Store(&client)
 	}
 	close(d.done)
+}
+
+// newClient is rueidis.NewClient on a goroutine of ours, where nobody else keeps
+// a panic from ending the process: functions among the options are the caller's,
+// and numbers among them are not all checked.
+func newClient(opt rueidis.ClientOption) (client rueidis.Client, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("bad options: panic: %v", p)
+		}
+	}()
+	return rueidis.NewClient(opt)
 }
 
 func (l *link) close() {

@@ -3,8 +3,10 @@ package redisstore
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -305,7 +307,8 @@ func TestForeignValue(t *testing.T) {
 }
 
 func TestOpenRefusesBadURLs(t *testing.T) {
-	for _, url := range []string{"", "localhost:6379", "http://localhost:6379", "redis://user:hunter2@host:port/0", "redis://user:hunter2@host/x", "redis://user:hunter2%zz@host"} {
+	for _, url := range []string{"", "localhost:6379", "http://localhost:6379", "redis://user:hunter2@host:port/0", "redis://user:hunter2@host/x", "redis://user:hunter2%zz@host",
+		"hunter2:@localhost:6379", "redis://user:6379/hunter2@host", "redis://user:6379/0/hunter2@host", "redis://user:1?db=hunter2@host", "redis://host?dial_timeout=hunter2"} {
 		s, err := Open(url)
 		if err == nil {
 			s.Close()
@@ -313,6 +316,31 @@ func TestOpenRefusesBadURLs(t *testing.T) {
 		} else if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Open quotes the password: %v", err)
 		}
+	}
+}
+
+// Options that rueidis does not accept, or that are none at all, make calls
+// fail. They do not end the process.
+func TestBadOptions(t *testing.T) {
+	t.Parallel()
+	panics := func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+		panic("a bug of the caller's")
+	}
+	for name, s := range map[string]*Store{
+		"no client":        New(nil),
+		"no address":       OpenWith(rueidis.ClientOption{}),
+		"bad address":      OpenWith(rueidis.ClientOption{InitAddress: []string{"\x00"}}),
+		"multiplex":        OpenWith(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:1"}, PipelineMultiplex: 100}),
+		"replicas":         OpenWith(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:1"}, ReplicaOnly: true}),
+		"sentinel refresh": OpenWith(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:1"}, Sentinel: rueidis.SentinelOption{MasterSet: "main", TopologyRefreshInterval: -1}}),
+		"panic":            OpenWith(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:1"}, DialCtxFn: panics}),
+		"panic of several": OpenWith(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:1", "127.0.0.1:2"}, DialCtxFn: panics}),
+		"panic, sentinel":  OpenWith(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:1"}, DialCtxFn: panics, Sentinel: rueidis.SentinelOption{MasterSet: "main"}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Cleanup(s.Close)
+			wantFailing(t, s, name)
+		})
 	}
 }
 

@@ -2,14 +2,19 @@ package redisstore
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/seed454743b5/signin/internal/redistest"
 )
@@ -55,6 +60,64 @@ func TestDownAtStart(t *testing.T) {
 	wantFailing(t, s, "refused")
 	server.Run()
 	wantRecovery(t, s)
+}
+
+// TestRefused: while Redis refuses connections, a call costs next to nothing.
+// By itself rueidis tries a read again and again for most of a second.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var dials atomic.Int64
+	s := OpenWith(rueidis.ClientOption{InitAddress: []string{server.Addr()}, DialCtxFn: func(ctx context.Context, address string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		dials.Add(1)
+		return d.DialContext(ctx, "tcp", address)
+	}})
+	t.Cleanup(s.Close)
+	for _, when := range []string{"before the first call", "later"} {
+		server.Kill()
+		dials.Store(0)
+		start := time.Now()
+		const calls = 200
+		for range calls / 4 {
+			wantFailing(t, s, when)
+		}
+		took := time.Since(start)
+		// A busy machine aside, all of it takes a few milliseconds.
+		if took > calls*50*time.Millisecond {
+			t.Errorf("%s: %d calls took %v", when, calls, took)
+		}
+		if n, most := dials.Load(), 2+int64(took/refusedFor); n > most {
+			t.Errorf("%s: %d attempts to connect in %v, want at most %d", when, n, took, most)
+		}
+		server.Run()
+		wantRecovery(t, s)
+	}
+}
+
+// TestSecondTry: a read that meets a connection that has just died is made
+// again, once and at once.
+func TestSecondTry(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr())
+	s := openStore(t, proxy.URL())
+	mustSwap(t, s, "key", nil, "value")
+	for range 20 {
+		connectAll(t, s)
+		proxy.Cut()
+		proxy.Restore()
+		if _, _, err := s.Get(t.Context(), "other"); err != nil {
+			t.Errorf("Get after the connections died: %v", err)
+		}
+		if _, _, err := s.Get(t.Context(), "key"); err != nil {
+			t.Errorf("Get past the copy: %v", err)
+		}
+	}
+	for attempts, want := range map[int]time.Duration{1: 0, 2: -1, 3: -1} {
+		if got := retryOnce(attempts, rueidis.Completed{}, nil); got != want {
+			t.Errorf("after attempt %d: %v, want %v", attempts, got, want)
+		}
+	}
 }
 
 func TestCut(t *testing.T) {
