@@ -146,7 +146,7 @@ func (a *Auth) checkState(params url.Values, b *browser, home string) (*transact
 		return nil, reject(pageCallbackState, home, "state is missing, altered, or sealed by other keys")
 	}
 	age := a.now().Sub(tx.began())
-	if age > stateLifetime || age < -a.cfg.ClockSkew || subtle.ConstantTimeCompare(tx.Browser, b.hash()) != 1 {
+	if age > stateLifetime || age < -clockMargin || subtle.ConstantTimeCompare(tx.Browser, b.hash()) != 1 {
 		return tx, errStale
 	}
 	return tx, nil

@@ -35,7 +35,8 @@ const (
 // travels as the state parameter, sealed.
 type transaction struct {
 	ID          []byte   `json:"i"`
-	Time        int64    `json:"t"` // it began; milliseconds since 1970
+	Time        int64    `json:"t"`           // it began; milliseconds since 1970
+	Moment      moment   `json:"e,omitempty"` // it began, in the order of sign-outs
 	Return      string   `json:"p"`
 	Bare        bool     `json:"q,omitempty"` // Return may lack the site's prefix
 	Browser     []byte   `json:"b"`
@@ -206,7 +207,8 @@ var errLoop = errors.New("sign-in completed three times in a minute and came to 
 
 func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to returnPath) *transaction {
 	tx := &transaction{
-		ID: seal.Random(16), Time: a.now().UnixMilli(), Return: to.String(), Bare: to.bare, Browser: b.hash(),
+		ID: seal.Random(16), Time: a.now().UnixMilli(), Moment: a.signOuts.now(r.Context()),
+		Return: to.String(), Bare: to.bare, Browser: b.hash(),
 		Redirect: a.site(r).url(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR,
 		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,

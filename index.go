@@ -2,8 +2,11 @@ package signin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -11,31 +14,66 @@ import (
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
-// The index leads from a user, and from a session at the issuer (sid), to the
-// records of theirs, for sign-outs that come without the session's cookie. Its
-// keys are made with Config.Keys, so that a dump of the store names nobody.
-// While keys are rotated it is written under each of them, each list sealed by
-// the key that names it: a replica that knows the old key only can use that.
+// The index leads from a user, from a session at the issuer (sid), and from a
+// browser where the issuer names no sid, to the records of theirs, for what a
+// sign-out ends beside the session of its own cookie. Its keys are made with
+// Config.Keys, so that a dump of the store names nobody. While keys are rotated
+// it is written under each of them, each list sealed by the key that names it:
+// a replica that knows the old key only can use that.
 //
 // Two invariants make a sign-out final. A record that exists stands in the
 // index: it is entered before it is written, and looked for again afterwards,
 // for a sign-out in between found no record to delete. And a sign-in that
-// began before a sign-out does not outlast it: the sign-out leaves its time in
-// the list, for those whose tokens are still under way.
+// began before a sign-out does not outlast it.
+//
+// No clock says what began before: those of two replicas differ, and one of
+// ten seconds ahead would let a sign-in outlast a sign-out, or refuse one that
+// began after it. The store counts the sign-outs instead. A challenge notes
+// the count in its state. A sign-out raises the count first, and leaves the
+// new one in the list as its mark. A sign-in whose count has not reached the
+// mark is refused. So:
+//
+//   - a challenge before the sign-out read a lower count, and is refused;
+//   - a challenge after it reads the mark or more, and is not;
+//   - a challenge that read an old copy of the count is refused once. The next
+//     one reads a fresh copy;
+//   - a challenge that read none, since the store failed, is refused only if
+//     there is a mark.
+//
+// Clocks only say when entries and marks are forgotten, and that is late enough
+// for clocks that differ by clockMargin.
 const (
-	indexUser = "u"
-	indexSID  = "i"
+	indexUser    = "u"
+	indexSID     = "i"
+	indexBrowser = "b" // of sessions without a sid
 
 	// maxIndexed bounds the sessions of one user. One more ends the oldest: a
-	// session that the index had forgotten could not be signed out.
+	// session that the index had forgotten could not be signed out. From
+	// roomyIndex on, each sign-in looks whether one of them has ended by
+	// itself, so that those do not fill the list. Either costs one call to the
+	// store.
 	maxIndexed = 64
+	roomyIndex = maxIndexed / 4
+
+	// clockMargin is how long an entry outlives its record. A mark outlives
+	// every sign-in that it concerns by more: claimLifetime is longer than a
+	// challenge and its redemption may take.
+	clockMargin = 5 * time.Minute
+
+	// editPatience is how long one edit of a list waits for another in the same
+	// process. editPause and editPauseMax bound the wait of one that lost to
+	// another process.
+	editPatience = time.Second
+	editPause    = 2 * time.Millisecond
+	editPauseMax = 100 * time.Millisecond
 )
 
-// indexed is one list: the sessions there are, and when a sign-out last ended
-// all there were.
+// indexList is one list: the sessions there are, and the mark of the last
+// sign-out that ended all there were.
 type indexList struct {
 	Sessions []indexed `json:"s,omitempty"`
-	Ended    int64     `json:"e,omitempty"` // milliseconds since 1970
+	Mark     moment    `json:"m,omitempty"`
+	Until    int64     `json:"u,omitempty"` // when Mark is forgotten; seconds since 1970
 }
 
 // indexed is one session in the index.
@@ -63,30 +101,37 @@ func (a *Auth) indexPlaces(kind, value string) []indexPlace {
 
 func userValue(issuer, subject string) string { return issuer + "\x00" + subject }
 
-// placesOf are all the places where a session stands.
-func (a *Auth) placesOf(c idClaims) []indexPlace {
+// placesOf are all the places where a session stands. browser is the hash of
+// the browser cookie that it was signed in with.
+func (a *Auth) placesOf(c idClaims, browser []byte) []indexPlace {
 	places := a.indexPlaces(indexUser, userValue(c.Issuer, c.Subject))
-	if c.SessionID != "" {
+	switch {
+	case c.SessionID != "":
 		places = append(places, a.indexPlaces(indexSID, c.SessionID)...)
+	case len(browser) > 0:
+		places = append(places, a.indexPlaces(indexBrowser, string(browser))...)
 	}
 	return places
 }
 
-// index enters a session that began at since. It reports errStale if a
-// sign-out has ended that sign-in meanwhile.
-func (a *Auth) index(ctx context.Context, key string, c idClaims, expires int64, since time.Time) error {
-	entry := indexed{Key: key, Expires: expires, SID: c.SessionID != ""}
-	for _, p := range a.placesOf(c) {
-		var stale bool
-		err := a.editIndex(ctx, p, func(l *indexList) {
-			if stale = since.UnixMilli() < l.Ended; stale {
-				return
+// index enters a session into its places. It reports errStale if a sign-out
+// has ended the sign-in, which began at began.
+func (a *Auth) index(ctx context.Context, places []indexPlace, entry indexed, began moment) error {
+	ended := map[string]bool{}
+	for _, p := range places {
+		var mark moment
+		err := a.editIndex(ctx, p, func(l *indexList) (bool, error) {
+			mark = nil
+			if began.before(l.Mark) {
+				mark = l.Mark
+				return false, nil
 			}
-			l.remove(func(e indexed) bool { return e.Key == key })
+			l.remove(func(e indexed) bool { return e.Key == entry.Key })
 			l.Sessions = append(l.Sessions, entry)
+			return true, a.makeRoom(ctx, l, ended)
 		})
-		if err == nil && stale {
-			err = errStale
+		if err == nil && mark != nil {
+			err = cmp.Or(a.recount(ctx, p, mark), errStale)
 		}
 		if err != nil {
 			return err
@@ -95,10 +140,39 @@ func (a *Auth) index(ctx context.Context, key string, c idClaims, expires int64,
 	return nil
 }
 
+// makeRoom takes sessions out of a list that has grown by one. ended says of
+// those that this sign-in has looked at whether they have ended.
+func (a *Auth) makeRoom(ctx context.Context, l *indexList, ended map[string]bool) error {
+	l.remove(func(e indexed) bool { return ended[e.Key] })
+	for len(l.Sessions) > maxIndexed {
+		oldest := l.Sessions[0].Key
+		if err := once.Delete(ctx, a.store, oldest); err != nil {
+			return err
+		}
+		ended[oldest] = true
+		l.Sessions = l.Sessions[1:]
+	}
+	if len(l.Sessions) <= roomyIndex || len(ended) > 0 {
+		return nil
+	}
+	// Not one whose record may still be to be written.
+	e := l.Sessions[rand.IntN(len(l.Sessions))]
+	if time.Unix(e.Expires, 0).Sub(a.now()) > a.cfg.SessionLifetime-redemptionLimit {
+		return nil
+	}
+	record, err := once.ReadFresh(ctx, a.store, e.Key)
+	if err != nil {
+		return err
+	}
+	ended[e.Key] = record == nil
+	l.remove(func(e indexed) bool { return ended[e.Key] })
+	return nil
+}
+
 // stillIndexed reports whether no sign-out has been at a session between its
 // entry and its record.
-func (a *Auth) stillIndexed(ctx context.Context, key string, c idClaims) (bool, error) {
-	for _, p := range a.placesOf(c) {
+func (a *Auth) stillIndexed(ctx context.Context, places []indexPlace, key string) (bool, error) {
+	for _, p := range places {
 		sealed, err := once.ReadFresh(ctx, a.store, p.name)
 		if err != nil {
 			return false, err
@@ -116,9 +190,9 @@ func (a *Auth) stillIndexed(ctx context.Context, key string, c idClaims) (bool, 
 func (a *Auth) unindexLater(ctx context.Context, s *session) {
 	c := idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}
 	a.background(ctx, "unindex."+s.key, once.CallTimeout, func(ctx context.Context) {
-		for _, p := range a.placesOf(c) {
-			a.editIndex(ctx, p, func(l *indexList) {
-				l.remove(func(e indexed) bool { return e.Key == s.key })
+		for _, p := range a.placesOf(c, s.record.Browser) {
+			a.editIndex(ctx, p, func(l *indexList) (bool, error) {
+				return l.remove(func(e indexed) bool { return e.Key == s.key }), nil
 			})
 		}
 	})
@@ -131,33 +205,34 @@ func (a *Auth) endIndexed(ctx context.Context, kind, value string) (int, error) 
 }
 
 // endListed ends the sessions in a value's list that which picks; with underWay
-// also the sign-ins that began before now.
+// also the sign-ins that began before now. It deletes the records before it
+// takes out the entries. What enters the list meanwhile makes the Swap fail, and
+// is looked at too.
 func (a *Auth) endListed(ctx context.Context, kind, value string, underWay bool, which func(indexed) bool) (int, error) {
+	var mark moment
+	if underWay {
+		var err error
+		if mark, err = a.signOuts.raise(ctx, nil); err != nil {
+			return 0, err
+		}
+	}
 	ended := map[string]bool{}
 	for _, p := range a.indexPlaces(kind, value) {
-		// First the time, so that whoever enters the list later knows, then the
-		// records, then the entries of those and no others.
-		var found []indexed
-		err := a.editIndex(ctx, p, func(l *indexList) {
+		err := a.editIndex(ctx, p, func(l *indexList) (bool, error) {
+			for _, e := range l.Sessions {
+				if ended[e.Key] || !which(e) {
+					continue
+				}
+				if err := once.Delete(ctx, a.store, e.Key); err != nil {
+					return false, err
+				}
+				ended[e.Key] = true
+			}
+			removed := l.remove(func(e indexed) bool { return ended[e.Key] })
 			if underWay {
-				l.Ended = a.now().UnixMilli()
+				l.mark(mark, a.now())
 			}
-			found = slices.Clone(l.Sessions)
-		})
-		if err != nil {
-			return len(ended), err
-		}
-		for _, e := range found {
-			if !which(e) || ended[e.Key] {
-				continue
-			}
-			if err := once.Delete(ctx, a.store, e.Key); err != nil {
-				return len(ended), err
-			}
-			ended[e.Key] = true
-		}
-		err = a.editIndex(ctx, p, func(l *indexList) {
-			l.remove(func(e indexed) bool { return ended[e.Key] })
+			return removed || underWay, nil
 		})
 		if err != nil {
 			return len(ended), err
@@ -166,66 +241,76 @@ func (a *Auth) endListed(ctx context.Context, kind, value string, underWay bool,
 	return len(ended), nil
 }
 
-// editIndex changes one list, as often as another replica is faster. What has
-// expired goes, and if the list is too long then what has ended otherwise, and
-// in the end the oldest session itself.
-func (a *Auth) editIndex(ctx context.Context, p indexPlace, change func(*indexList)) error {
-	for {
-		old, err := once.ReadFresh(ctx, a.store, p.name)
-		if err != nil {
-			return err
-		}
+// editIndex changes one list, as often as another replica is faster. change
+// says whether to write the list, and may be called again with a newer one.
+func (a *Auth) editIndex(ctx context.Context, p indexPlace, change func(*indexList) (write bool, err error)) error {
+	// The edits of this process take turns: those that overtake one another would
+	// make work that grows with their square. The Swap alone makes an edit
+	// correct, so the turn is not insisted on.
+	defer a.lists.Take(ctx, p.name, editPatience)()
+	pause := editPause
+	var old []byte // most lists are not there yet; otherwise the first Swap tells
+	for told := false; ; told = true {
 		now := a.now()
 		l := p.open(old)
-		l.remove(func(e indexed) bool { return e.Expires <= now.Unix() })
-		change(&l)
-		if err := a.shorten(ctx, &l); err != nil {
+		l.forget(now)
+		write, err := change(&l)
+		if err != nil || told && !write {
 			return err
 		}
-		// A sign-out is remembered for as long as a sign-in may take.
-		ttl := time.UnixMilli(l.Ended).Add(claimLifetime).Sub(now)
-		for _, e := range l.Sessions {
-			ttl = max(ttl, time.Unix(e.Expires, 0).Sub(now))
-		}
 		var next []byte
-		if ttl > 0 {
+		ttl := l.lifetime(now)
+		if write && ttl > 0 {
 			next = p.seal(l)
-		}
-		if old == nil && next == nil {
-			return nil
 		}
 		found, swapped, err := once.Swap(ctx, a.store, p.name, old, next, max(ttl, time.Second))
 		if err != nil || swapped || bytes.Equal(found, next) {
 			return err
 		}
+		old = found
+		if !told {
+			continue
+		}
+		if err := once.Sleep(ctx, rand.N(pause)); err != nil {
+			return err
+		}
+		pause = min(2*pause, editPauseMax)
 	}
 }
 
-func (a *Auth) shorten(ctx context.Context, l *indexList) error {
-	if len(l.Sessions) <= maxIndexed {
-		return nil
+// forget removes what has expired.
+func (l *indexList) forget(now time.Time) {
+	l.remove(func(e indexed) bool { return !now.Before(e.until()) })
+	if l.Until <= now.Unix() {
+		l.Mark, l.Until = nil, 0
 	}
-	var failed error
-	newest := len(l.Sessions) - 1 // whose record is still to be written
-	kept := l.Sessions[:0:0]
-	for i, e := range l.Sessions {
-		record, err := once.ReadFresh(ctx, a.store, e.Key)
-		if err != nil {
-			failed = err
-		}
-		if record != nil || err != nil || i == newest {
-			kept = append(kept, e)
-		}
-	}
-	for ; failed == nil && len(kept) > maxIndexed; kept = kept[1:] {
-		failed = once.Delete(ctx, a.store, kept[0].Key)
-	}
-	l.Sessions = kept
-	return failed
 }
 
-func (l *indexList) remove(which func(indexed) bool) {
+// lifetime is how long the list has something to say.
+func (l *indexList) lifetime(now time.Time) time.Duration {
+	ttl := time.Unix(l.Until, 0).Sub(now)
+	for _, e := range l.Sessions {
+		ttl = max(ttl, e.until().Sub(now))
+	}
+	return ttl
+}
+
+func (e indexed) until() time.Time { return time.Unix(e.Expires, 0).Add(clockMargin) }
+
+// mark leaves the mark of a sign-out, for as long as a sign-in may take. Of two
+// sign-outs at once the later mark stays.
+func (l *indexList) mark(m moment, now time.Time) {
+	if len(l.Mark) == 0 || l.Mark.before(m) {
+		l.Mark = m
+	}
+	l.Until = max(l.Until, now.Add(claimLifetime).Unix())
+}
+
+// remove reports whether there was something to remove.
+func (l *indexList) remove(which func(indexed) bool) bool {
+	before := len(l.Sessions)
 	l.Sessions = slices.DeleteFunc(l.Sessions, which)
+	return len(l.Sessions) < before
 }
 
 func (p indexPlace) seal(l indexList) []byte {
@@ -245,4 +330,98 @@ func (p indexPlace) open(sealed []byte) indexList {
 		return indexList{}
 	}
 	return l
+}
+
+// moment is a place in the order of challenges and sign-outs: the count of the
+// sign-outs so far (8 bytes, big endian), after 8 random bytes that name the
+// count. A store that has lost the count begins another one.
+type moment []byte
+
+const (
+	countName = 8
+	momentLen = countName + 8
+)
+
+// before reports whether a sign-in that began at m may have begun before the
+// sign-out that left mark. What cannot be compared may have.
+func (m moment) before(mark moment) bool {
+	if len(mark) == 0 {
+		return false // there was no sign-out
+	}
+	return !m.sameCount(mark) || bytes.Compare(m, mark) < 0
+}
+
+func (m moment) sameCount(other moment) bool {
+	return len(m) == momentLen && len(other) == momentLen && bytes.Equal(m[:countName], other[:countName])
+}
+
+// next is m with one more sign-out, or the first of a new count.
+func (m moment) next() moment {
+	if len(m) != momentLen {
+		return binary.BigEndian.AppendUint64(seal.Random(countName), 1)
+	}
+	return binary.BigEndian.AppendUint64(bytes.Clone(m[:countName]), binary.BigEndian.Uint64(m[countName:])+1)
+}
+
+// signOutCount is the count of all sign-outs at one client of one issuer. It is
+// neither secret nor about anybody. A sign-in that has only begun reads it, and
+// only a sign-out writes it.
+type signOutCount struct {
+	store Store
+	key   string
+}
+
+// now is the moment at which a sign-in begins. It is nil if there was no
+// sign-out for long, or if the store fails.
+func (c signOutCount) now(ctx context.Context) moment {
+	value, _, err := once.Get(ctx, c.store, c.key)
+	if err != nil {
+		return nil
+	}
+	return value
+}
+
+// raise returns a moment that every sign-in which began before this call is
+// before, and that every later one has reached. The moment is not before least.
+func (c signOutCount) raise(ctx context.Context, least moment) (moment, error) {
+	old := c.now(ctx)
+	for fresh := false; ; fresh = true {
+		next := old.next()
+		if next.sameCount(least) && next.before(least) {
+			next = least
+		}
+		found, swapped, err := once.Swap(ctx, c.store, c.key, old, next, 2*claimLifetime)
+		switch {
+		case err != nil:
+			return nil, err
+		case swapped:
+			return next, nil
+		case fresh && !moment(found).before(next):
+			// Another sign-out was faster, and the count has reached next. Not so
+			// if old was a copy: the count may have passed next before this call.
+			return next, nil
+		}
+		old = found
+	}
+}
+
+// recount makes sure that a sign-in which begins after one was refused for
+// mark is not refused for it too. It does something only if the store has lost
+// the count that mark is of, or the last of it.
+func (a *Auth) recount(ctx context.Context, p indexPlace, mark moment) error {
+	count, err := once.ReadFresh(ctx, a.store, a.signOuts.key)
+	if err != nil || !moment(count).before(mark) {
+		return err
+	}
+	next, err := a.signOuts.raise(ctx, mark)
+	if err != nil {
+		return err
+	}
+	return a.editIndex(ctx, p, func(l *indexList) (bool, error) {
+		if !bytes.Equal(l.Mark, mark) {
+			return false, nil
+		}
+		l.Mark = next
+		return true, nil
+	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/faulty"
 	"github.com/seed454743b5/signin/internal/once"
+	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -39,7 +40,8 @@ var (
 // enter lists a session and writes something for its record.
 func (a *Auth) enter(t *testing.T, key string, c idClaims) {
 	t.Helper()
-	if err := a.index(t.Context(), key, c, time.Now().Add(time.Hour).Unix(), time.Now()); err != nil {
+	entry := indexed{Key: key, Expires: time.Now().Add(time.Hour).Unix(), SID: c.SessionID != ""}
+	if err := a.index(t.Context(), a.placesOf(c, nil), entry, a.signOuts.now(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := once.Swap(t.Context(), a.store, key, nil, []byte("record"), time.Hour); err != nil {
@@ -322,4 +324,87 @@ func TestBackChannelLogoutLate(t *testing.T) {
 	if n := a.issuer.Count(signintest.EndpointAuthorize) - challenges; n != 0 {
 		t.Errorf("%d more challenges, want none", n)
 	}
+}
+
+// A callback of a user with many sessions makes a bounded number of calls to
+// the store, also when many come at once: they are linear in total.
+func TestManySessionsOfOneUser(t *testing.T) {
+	const many, most = 64, 10
+	for name, o := range map[string]labOptions{
+		"each under its own sid": {},
+		"without sid":            {behaviour: withoutSID},
+		"all under one sid": {behaviour: func(x *signintest.Behaviour) {
+			x.EditIDToken = func(it *signintest.IDToken) { it.Claims["sid"] = "one" }
+		}},
+		"two replicas": {replicas: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			newLab(t, o, func(l *lab) {
+				var calls atomic.Int32
+				count := func(context.Context, string, string) error { calls.Add(1); return nil }
+				for i := range maxIndexed + 5 {
+					back, cookies := l.toCallback("alice", "", &InteractionRequiredError{Reason: ReasonSignIn})
+					calls.Store(0)
+					l.store.Set(count)
+					done := l.replicas[0].serve(httptest.NewRequest("GET", back, nil), cookies, nil)
+					l.store.Set(nil)
+					if l.record(merge(cookies, done)) == nil {
+						t.Fatalf("sign-in %d failed: %d", i+1, done.StatusCode)
+					}
+					if n := calls.Load(); n > most {
+						t.Errorf("sign-in %d: %d calls to the store, want %d at most", i+1, n, most)
+					}
+					l.pass(redemptionLimit) // from now on it may be looked at
+				}
+				var backs, cookies [many]string
+				for i := range many {
+					backs[i], cookies[i] = l.toCallback("alice", "", &InteractionRequiredError{Reason: ReasonSignIn})
+				}
+				calls.Store(0)
+				l.store.Set(func(ctx context.Context, _, _ string) error {
+					calls.Add(1)
+					return once.Sleep(ctx, time.Millisecond)
+				})
+				together(many, func(i int) {
+					r := l.replicas[i%len(l.replicas)]
+					cookies[i] = merge(cookies[i], r.serve(httptest.NewRequest("GET", backs[i], nil), cookies[i], nil))
+				})
+				l.store.Set(nil)
+				// Replicas that lose to one another make a few calls more.
+				if n := int(calls.Load()); n > many*(most+5*(len(l.replicas)-1)) {
+					t.Errorf("%d sign-ins at once: %d calls to the store", many, n)
+				}
+				for i := range many {
+					if l.record(cookies[i]) == nil {
+						t.Errorf("sign-in %d of those at once came to nothing", i+1)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Sessions that have ended by themselves do not fill the list, so that the one
+// that is in use is not pushed out.
+func TestEndedSessionsLeaveTheIndex(t *testing.T) {
+	newLab(t, labOptions{}, func(l *lab) {
+		kept := l.signIn("alice")
+		r := l.replicas[0]
+		for range 3 * maxIndexed {
+			l.pass(redemptionLimit)
+			cookies := l.signIn("alice")
+			r.in(cookies, func(_ http.ResponseWriter, req *http.Request) {
+				secret, err := r.readSecret(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := once.Delete(t.Context(), r.store, seal.StoreKey("s", secret)); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		if l.record(kept) == nil {
+			t.Error("the session in use was ended for the sake of those that have ended")
+		}
+	})
 }

@@ -70,6 +70,8 @@ type Auth struct {
 	cfg      Config
 	sites    sites
 	keys     seal.Keyring
+	lists    once.Turns // at the lists of the index
+	signOuts signOutCount
 	issuer   *issuer
 	store    Store
 	sessions sessions.Store
@@ -115,6 +117,7 @@ func New(c Config) (*Auth, error) {
 		secureBrowser: []string{"__Host-" + c.CookieName + browserSuffix},
 		plainBrowser:  plainBrowserCookies(c),
 	}
+	a.signOuts = signOutCount{a.store, seal.StoreKey("o", a.party())}
 	prefix := "" // decoded, as in a request's URL.Path
 	if u, err := url.Parse(c.BaseURL); err == nil {
 		a.sites.fixed = site{scheme: u.Scheme, host: u.Host, base: u.EscapedPath()}

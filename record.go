@@ -26,6 +26,7 @@ type record struct {
 	HomeAccount string    `json:"h,omitempty"`
 	Refresh     string    `json:"r,omitempty"`
 	Origin      *origin   `json:"o,omitempty"` // of Refresh
+	Browser     []byte    `json:"b,omitempty"` // hash of the browser cookie at the sign-in
 }
 
 // session is a record as it stood at one moment. It is never modified.
@@ -154,21 +155,24 @@ func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*s
 	}
 }
 
-// create writes the record of a sign-in that began at since, trying again
+// create writes the record of a sign-in that began at began, trying again
 // while the store fails. It reports errStale if a sign-out was faster.
-func (a *Auth) create(ctx context.Context, secret []byte, r *record, since time.Time) (*session, error) {
+func (a *Auth) create(ctx context.Context, secret []byte, r *record, began moment) (*session, error) {
 	key := seal.StoreKey("s", secret)
 	sealed := a.sealRecord(secret, key, r)
 	var claims idClaims
 	if err := decodeClaims(r.IDToken, &claims); err != nil {
 		return nil, err
 	}
-	// Each step until it succeeds, and never an earlier one again: an entry
-	// made anew would hide a sign-out that has removed it.
-	if err := once.Insist(ctx, func() error { return a.index(ctx, key, claims, r.Expires, since) }); err != nil {
+	places := a.placesOf(claims, r.Browser)
+	entry := indexed{Key: key, Expires: r.Expires, SID: claims.SessionID != ""}
+	// Retry each step alone. Running an earlier one again could re-create an
+	// index entry that a sign-out has removed.
+	err := once.Insist(ctx, func() error { return a.index(ctx, places, entry, began) })
+	if err != nil {
 		return nil, err
 	}
-	err := once.Insist(ctx, func() error {
+	err = once.Insist(ctx, func() error {
 		found, swapped, err := once.Swap(ctx, a.store, key, nil, sealed, a.remaining(r, a.now()))
 		if err == nil && !swapped && !bytes.Equal(found, sealed) {
 			err = errors.New("the store holds another record under a new key")
@@ -180,7 +184,7 @@ func (a *Auth) create(ctx context.Context, secret []byte, r *record, since time.
 	}
 	var there bool
 	err = once.Insist(ctx, func() (err error) {
-		there, err = a.stillIndexed(ctx, key, claims)
+		there, err = a.stillIndexed(ctx, places, key)
 		return err
 	})
 	if err == nil && !there {

@@ -164,7 +164,8 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	}
 	if tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
 		err := once.Insist(ctx, func() error {
-			return a.index(ctx, before.key, id.idClaims, before.record.Expires, tx.began())
+			entry := indexed{Key: before.key, Expires: before.record.Expires, SID: id.SessionID != ""}
+			return a.index(ctx, a.placesOf(id.idClaims, before.record.Browser), entry, tx.Moment)
 		})
 		if err != nil {
 			return nil, err
@@ -184,10 +185,10 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	now := a.now()
 	r := &record{
 		Created: now.Unix(), Seen: now.Unix(), Expires: now.Add(a.cfg.SessionLifetime).Unix(),
-		IDToken: id.raw, HomeAccount: home,
+		IDToken: id.raw, HomeAccount: home, Browser: b.hash(),
 	}
 	r.add(token, answer.RefreshToken)
-	s, err := a.create(ctx, seal.Random(secretLen), r, tx.began())
+	s, err := a.create(ctx, seal.Random(secretLen), r, tx.Moment)
 	if err != nil {
 		return nil, err
 	}

@@ -13,14 +13,19 @@ import (
 )
 
 // SignOut ends the session of the browser, here and at the issuer (OpenID
-// Connect RP-Initiated Logout 1.0). It deletes the record first, so that a
-// cookie kept from before opens nothing, then clears the cookie, and sends the
-// browser to the issuer if that has an end_session_endpoint, else to
-// [Config].SignedOutPath. The refresh token is revoked where the issuer offers
-// it, without holding the user up.
+// Connect RP-Initiated Logout 1.0). It ends also what the user started beside
+// it: the sessions, and the sign-ins under way, of the same session at the
+// issuer (sid), or of the same browser if the ID token has no sid. It deletes
+// the records, so that a cookie kept from before opens nothing, then clears the
+// cookie, and sends the browser to the issuer if that has an
+// end_session_endpoint, else to [Config].SignedOutPath. The refresh token of the
+// browser's session is revoked where the issuer offers it, without holding the
+// user up. Those of the other sessions only their own cookies could open: they
+// are deleted.
 //
 // Serve it on POST. A GET shows a page that asks; a POST from another site is
-// refused. If the store fails, nothing is done and the answer is 503.
+// refused. If the store fails, the browser's session stays and the answer is
+// 503; a second attempt ends all.
 func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	here := a.requestPath(r)
 	switch r.Method {
@@ -80,28 +85,56 @@ func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
 	writePage(w, r, newPage(pageSignedOut, a.site(r).path(a.loginPath)), a.cfg.Page)
 }
 
-// endSession deletes the browser's record and returns what it was.
+// endSession deletes the browser's record, after those beside it, and returns
+// what it was.
 func (a *Auth) endSession(r *http.Request) (*session, error) {
 	secret, err := a.readSecret(r)
-	if err != nil || secret == nil {
-		return nil, err
-	}
-	s, err := a.freshSession(r.Context(), secret)
 	if err != nil {
 		return nil, err
 	}
-	if err := once.Delete(r.Context(), a.store, seal.StoreKey("s", secret)); err != nil {
+	// A browser that walks away leaves nothing half done.
+	ctx := context.WithoutCancel(r.Context())
+	var s *session
+	if secret != nil {
+		if s, err = a.freshSession(ctx, secret); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.endBeside(ctx, s, a.readBrowser(r)); err != nil || secret == nil {
 		return nil, err
 	}
-	if s == nil {
-		return nil, nil
+	if err := once.Delete(ctx, a.store, seal.StoreKey("s", secret)); err != nil || s == nil {
+		return nil, err
 	}
-	a.unindexLater(r.Context(), s)
-	a.event(r.Context(), Event{Name: eventSignedOut, User: s.user})
+	a.unindexLater(ctx, s)
+	a.event(ctx, Event{Name: eventSignedOut, User: s.user})
 	if meta, err := a.issuer.metadata(r.Context()); err == nil {
-		a.revokeLater(r.Context(), meta, s.record.Refresh)
+		a.revokeLater(ctx, meta, s.record.Refresh)
 	}
 	return s, nil
+}
+
+// endBeside ends what the user of s started beside it: two tabs that signed in
+// at once made two sessions, and the cookie of one took the place of the
+// other's. Of a browser without a session it ends what came from that browser;
+// anybody can make up a browser cookie, so where there is nothing to end it
+// writes nothing.
+func (a *Auth) endBeside(ctx context.Context, s *session, b *browser) error {
+	kind, value := indexBrowser, ""
+	switch {
+	case s != nil && s.user.sid != "":
+		kind, value = indexSID, s.user.sid
+	case s != nil:
+		value = string(s.record.Browser)
+	case b != nil:
+		value = string(b.hash())
+	}
+	if value == "" {
+		return nil
+	}
+	_, own := s.name()
+	_, err := a.endListed(ctx, kind, value, s != nil, func(e indexed) bool { return e.Key != own })
+	return err
 }
 
 // endSessionURL is the issuer's logout page, or ours if it has none or cannot

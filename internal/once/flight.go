@@ -121,3 +121,50 @@ func (f *Flights[V]) Wait(ctx context.Context) error {
 		}
 	}
 }
+
+// Turns let one caller at a time through for each key.
+type Turns struct {
+	mu    sync.Mutex
+	taken map[string]*turn // guarded by mu
+}
+
+type turn struct {
+	free    chan struct{} // holds a value while nobody has the turn
+	callers int           // that have it or wait for it; guarded by Turns.mu
+}
+
+// Take waits for the turn, at most as long as patience, and returns what ends
+// it. A caller whose patience or ctx ends goes on without the turn.
+func (t *Turns) Take(ctx context.Context, key string, patience time.Duration) (done func()) {
+	t.mu.Lock()
+	c := t.taken[key]
+	if c == nil {
+		c = &turn{free: make(chan struct{}, 1)}
+		c.free <- struct{}{}
+		if t.taken == nil {
+			t.taken = make(map[string]*turn)
+		}
+		t.taken[key] = c
+	}
+	c.callers++
+	t.mu.Unlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	had := false
+	select {
+	case <-c.free:
+		had = true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if had {
+			c.free <- struct{}{}
+		}
+		if c.callers--; c.callers == 0 {
+			delete(t.taken, key)
+		}
+	}
+}

@@ -143,3 +143,37 @@ func inParallel(n int, f func(i int)) {
 	}
 	wg.Wait()
 }
+
+// Turns are taken one at a time for each key, and a caller does not wait for
+// ever.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var turns Turns
+		ctx, start := t.Context(), time.Now()
+		first := turns.Take(ctx, "a", time.Second)
+		other := turns.Take(ctx, "b", time.Second)
+		if time.Since(start) != 0 {
+			t.Error("waited though nobody had the turn")
+		}
+		impatient := turns.Take(ctx, "a", time.Second)
+		if got := time.Since(start); got != time.Second {
+			t.Errorf("waited %v for a turn that is not ended, want 1s", got)
+		}
+		impatient()
+		var had atomic.Bool
+		go func() {
+			defer turns.Take(ctx, "a", time.Hour)()
+			had.Store(true)
+		}()
+		synctest.Wait()
+		if had.Load() {
+			t.Error("two had the turn at once")
+		}
+		first()
+		other()
+		synctest.Wait()
+		if !had.Load() || len(turns.taken) != 0 {
+			t.Errorf("the turn was passed on: %t; %d keys are kept", had.Load(), len(turns.taken))
+		}
+	})
+}
