@@ -19,6 +19,7 @@ import (
 
 	"github.com/gorilla/sessions"
 	"github.com/seed454743b5/signin/internal/family"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // Config says who the issuer is, who we are to it, and how long a session
@@ -105,6 +106,14 @@ type Config struct {
 	// MaxAge, if positive, is how long ago the user may have proved who they
 	// are when a session begins (max_age). In whole seconds, at least one.
 	MaxAge time.Duration
+
+	// SigningAlgorithms are those that the issuer signs this client's ID and
+	// logout tokens with, such as "PS256" (id_token_signed_response_alg of the
+	// registration). A token by any other is refused, announced or not. They
+	// are among RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512
+	// and EdDSA. Empty admits those of them that the issuer announces, and
+	// RS256 if it announces none.
+	SigningAlgorithms []string
 
 	// Tenants are the Entra tenants, by id, whose users may sign in. Empty
 	// admits whom the issuer's tenant segment admits: one tenant, or with
@@ -199,6 +208,7 @@ func (c Config) withDefaults() Config {
 		c.Scopes = append([]string{"openid", "profile", "offline_access"}, c.Scopes...)
 	}
 	c.Scopes = slices.Clone(c.Scopes)
+	c.SigningAlgorithms = slices.Clone(c.SigningAlgorithms)
 	c.Tenants = slices.Clone(c.Tenants)
 	c.TrustedProxies = slices.Clone(c.TrustedProxies)
 	c.AuthParams = cloneParams(c.AuthParams)
@@ -312,6 +322,11 @@ func (c Config) validate() error {
 	}
 	if c.ClockSkew > 10*time.Minute {
 		fault("ClockSkew %v: want 10 minutes or less; set the clock instead", c.ClockSkew)
+	}
+	for _, alg := range c.SigningAlgorithms {
+		if !slices.Contains(asymmetric, alg) {
+			fault("SigningAlgorithms: %q: want %s", text.Printable(alg, 40), strings.Join(asymmetric, ", "))
+		}
 	}
 	if err := family.CheckTenants(c.Issuer, c.Tenants); err != nil {
 		fault("Tenants: %w", err)

@@ -75,6 +75,9 @@ var configFaults = []struct {
 	{"idle for longer than a session", func(c *Config) { c.IdleTimeout = 24 * time.Hour }, []string{"IdleTimeout 24h0m0s: want SessionLifetime, 12h0m0s, or less"}},
 	{"clock skew below zero", func(c *Config) { c.ClockSkew = -1 }, []string{"ClockSkew -1ns: want"}},
 	{"clock skew", func(c *Config) { c.ClockSkew = time.Hour }, []string{"ClockSkew 1h0m0s: want 10 minutes or less"}},
+	{"a symmetric algorithm", func(c *Config) { c.SigningAlgorithms = []string{"PS256", "HS256"} }, []string{`SigningAlgorithms: "HS256": want RS256, `}},
+	{"an algorithm by another case", func(c *Config) { c.SigningAlgorithms = []string{"rs256"} }, []string{`SigningAlgorithms: "rs256"`}},
+	{"no signature", func(c *Config) { c.SigningAlgorithms = []string{"none"} }, []string{`SigningAlgorithms: "none"`}},
 	{"a tenant by name", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "common"), []string{"contoso.com"} }, []string{`Tenants: "contoso.com" is not a tenant's id; want a GUID`}},
 	{"tenants elsewhere", func(c *Config) { c.Tenants = []string{contoso} }, []string{"Tenants: only Entra's issuers have tenants"}},
 	{"tenants without the issuer's own", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, contoso), []string{fabrikam} }, []string{"Tenants: nobody could sign in", contoso}},
@@ -115,14 +118,14 @@ func TestConfigFaultsAtOnce(t *testing.T) {
 	_, err := New(Config{
 		Credential: Secret(""), BaseURL: "http://app.example.com/", TrustedProxies: make([]netip.Prefix, 1), Scopes: []string{"a b"},
 		Keys: [][]byte{nil}, ResponseType: "x", CallbackPath: "x", SignedOutPath: "x", AuthParams: url.Values{"scope": nil}, CookieName: "=",
-		SessionLifetime: -1, IdleTimeout: -1, ClockSkew: -1, ExpiryMargin: -1, MaxAge: -1, Tenants: []string{"x"},
+		SessionLifetime: -1, IdleTimeout: -1, ClockSkew: -1, ExpiryMargin: -1, MaxAge: -1, Tenants: []string{"x"}, SigningAlgorithms: []string{""},
 	})
 	if err == nil {
 		t.Fatal("New accepted it")
 	}
 	for _, field := range []string{
 		"Issuer", "ClientID", "Credential", "BaseURL", "TrustedProxies", "Scopes", "Keys[0]", "ResponseType", "CallbackPath",
-		"SignedOutPath", "AuthParams", "CookieName", "SessionLifetime", "IdleTimeout", "ClockSkew", "ExpiryMargin", "MaxAge", "Tenants",
+		"SignedOutPath", "AuthParams", "CookieName", "SessionLifetime", "IdleTimeout", "ClockSkew", "ExpiryMargin", "MaxAge", "Tenants", "SigningAlgorithms",
 	} {
 		if !strings.Contains(err.Error(), field) {
 			t.Errorf("%s is not named in\n%v", field, err)

@@ -49,6 +49,8 @@ type idClaims struct {
 	Tenant    string       `json:"tid" loose:"true"`
 	ObjectID  string       `json:"oid" loose:"true"`
 	SessionID string       `json:"sid" loose:"true"`
+
+	alg string // of the header
 }
 
 // numericDate is seconds since 1970, with or without a fraction.
@@ -104,6 +106,7 @@ func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, wa
 	if err := decodeExact(payload, &t.idClaims); err != nil {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
+	t.alg = headerString(raw, "alg")
 	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, err
 	}
@@ -124,14 +127,13 @@ func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, wa
 	if want.nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(want.nonce)) != 1 {
 		return nil, errors.New("nonce is not the challenge's")
 	}
-	alg := headerAlg(raw)
 	if want.code != "" && (want.front || t.CodeHash != "") {
-		if err := verifyHash(alg, t.CodeHash, want.code); err != nil {
+		if err := verifyHash(t.alg, t.CodeHash, want.code); err != nil {
 			return nil, fmt.Errorf("c_hash: %w", err)
 		}
 	}
 	if want.accessToken != "" && t.TokenHash != "" {
-		if err := verifyHash(alg, t.TokenHash, want.accessToken); err != nil {
+		if err := verifyHash(t.alg, t.TokenHash, want.accessToken); err != nil {
 			return nil, fmt.Errorf("at_hash: %w", err)
 		}
 	}
@@ -235,9 +237,6 @@ func verifyHash(alg, claim, value string) error {
 	return nil
 }
 
-// headerAlg returns the alg of a token that has been verified.
-func headerAlg(raw string) string { return headerString(raw, "alg") }
-
 // headerString returns a member of a token's header, empty if there is none or
 // it is no string.
 func headerString(raw, name string) string {
@@ -254,7 +253,11 @@ func headerString(raw, name string) string {
 	return s
 }
 
-func decodeClaims(raw string, c *idClaims) error { return decodeExact(claimsOf(raw), c) }
+// decodeClaims reads a token that has been verified.
+func decodeClaims(raw string, c *idClaims) error {
+	c.alg = headerString(raw, "alg")
+	return decodeExact(claimsOf(raw), c)
+}
 
 // decodeExact decodes JSON into a struct by the names of its members to the
 // letter. encoding/json would take "Sub" for sub, and some issuers let an
@@ -280,7 +283,7 @@ func setMembers(all map[string]json.RawMessage, fields reflect.Value) error {
 		}
 		name := f.Tag.Get("json")
 		raw, ok := all[name]
-		if !ok {
+		if !ok || name == "" {
 			continue
 		}
 		err := json.Unmarshal(raw, fields.Field(i).Addr().Interface())

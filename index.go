@@ -81,6 +81,7 @@ type indexed struct {
 	Key     string `json:"k"`           // of its record
 	Expires int64  `json:"x"`           // seconds since 1970
 	SID     bool   `json:"i,omitempty"` // whether it is listed under a sid too
+	Alg     string `json:"a,omitempty"` // of its ID token
 }
 
 // indexPlace is where a list stands, and the key it is sealed by.
@@ -183,6 +184,19 @@ func (a *Auth) stillIndexed(ctx context.Context, places []indexPlace, key string
 		}
 	}
 	return true, nil
+}
+
+// listed returns the sessions that a value leads to.
+func (a *Auth) listed(ctx context.Context, kind, value string) ([]indexed, error) {
+	var all []indexed
+	for _, p := range a.indexPlaces(kind, value) {
+		sealed, err := once.ReadFresh(ctx, a.store, p.name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.open(sealed).Sessions...)
+	}
+	return all, nil
 }
 
 // unindexLater removes a session that has ended, without anyone waiting. What

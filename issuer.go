@@ -27,6 +27,7 @@ const (
 type issuer struct {
 	url     string
 	tenants []string
+	algs    []string // pinned
 	client  *http.Client
 	now     func() time.Time
 	report  func(context.Context, error) // of a failure that nobody waits for
@@ -70,7 +71,7 @@ func newIssuer(c Config, now func() time.Time, report func(context.Context, erro
 	// discovery did not send us.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.Jar = nil
-	return &issuer{url: c.Issuer, tenants: c.Tenants, client: &client, now: now, report: report}
+	return &issuer{url: c.Issuer, tenants: c.Tenants, algs: c.SigningAlgorithms, client: &client, now: now, report: report}
 }
 
 func cmpTransport(t http.RoundTripper) http.RoundTripper {
@@ -155,14 +156,9 @@ func (i *issuer) discover(ctx context.Context) (*metadata, error) {
 			return nil, fmt.Errorf("discovery: %s: %w", e.name, err)
 		}
 	}
-	algs := slices.DeleteFunc(slices.Clone(meta.SigningAlgs), func(alg string) bool {
-		return !slices.Contains(asymmetric, alg)
-	})
-	if len(algs) == 0 {
-		if len(meta.SigningAlgs) > 0 {
-			return nil, errors.New("discovery: the issuer announces no asymmetric signing algorithm for ID tokens")
-		}
-		algs = []string{oidc.RS256} // the one every provider must have
+	algs, err := signingAlgs(i.algs, meta.SigningAlgs)
+	if err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
 	}
 	meta.keys = tokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.rule}
 	meta.logoutKeys = tokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.rule}
@@ -179,6 +175,24 @@ func bounded(err error) error {
 		return errors.New(text.Printable(said, 300))
 	}
 	return err
+}
+
+// signingAlgs are the algorithms that tokens may be signed with: those that
+// were pinned, else those that the issuer announces.
+func signingAlgs(pinned, announced []string) ([]string, error) {
+	if len(pinned) > 0 {
+		return pinned, nil
+	}
+	if len(announced) == 0 {
+		return []string{oidc.RS256}, nil // the one that every provider must have
+	}
+	algs := slices.DeleteFunc(slices.Clone(announced), func(alg string) bool {
+		return !slices.Contains(asymmetric, alg)
+	})
+	if len(algs) == 0 {
+		return nil, errors.New("the issuer announces no asymmetric signing algorithm for ID tokens")
+	}
+	return algs, nil
 }
 
 // asymmetric are the signing algorithms an ID token may have. With a

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,6 +97,9 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if used != nil {
 		return errors.New("logout token: jti was used before")
 	}
+	if err := a.checkLogoutAlg(ctx, token); err != nil {
+		return err
+	}
 	if token.SessionID != "" {
 		_, err = a.endIndexed(ctx, indexSID, token.SessionID)
 	}
@@ -141,6 +145,7 @@ func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string
 	if err := decodeExact(payload, t); err != nil {
 		return nil, fmt.Errorf("logout token: claims: %w", err)
 	}
+	t.alg = headerString(raw, "alg")
 	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
@@ -151,6 +156,36 @@ func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
 	return t, nil
+}
+
+// checkLogoutAlg checks that a logout token is signed by the algorithm of the
+// ID tokens (Back-Channel Logout, 2.6, 2). An issuer announces the algorithms
+// of all its clients. Which one is ours, the sessions tell that the token
+// names: at least one began with an ID token by the same.
+func (a *Auth) checkLogoutAlg(ctx context.Context, t *logoutClaims) error {
+	var named []indexed
+	if t.SessionID != "" {
+		list, err := a.listed(ctx, indexSID, t.SessionID)
+		if err != nil {
+			return err
+		}
+		named = list
+	}
+	if t.Subject != "" {
+		list, err := a.listed(ctx, indexUser, userValue(t.Issuer, t.Subject))
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if t.SessionID == "" || !e.SID {
+				named = append(named, e)
+			}
+		}
+	}
+	if len(named) > 0 && !slices.ContainsFunc(named, func(e indexed) bool { return e.Alg == t.alg }) {
+		return errors.New("logout token: signed by another algorithm than the session's ID token")
+	}
+	return nil
 }
 
 // check judges what needs no key. typ is the header's.

@@ -165,7 +165,7 @@ func (a *Auth) create(ctx context.Context, secret []byte, r *record, began momen
 		return nil, err
 	}
 	places := a.placesOf(claims, r.Browser)
-	entry := indexed{Key: key, Expires: r.Expires, SID: claims.SessionID != ""}
+	entry := indexed{Key: key, Expires: r.Expires, SID: claims.SessionID != "", Alg: claims.alg}
 	// Retry each step alone. Running an earlier one again could re-create an
 	// index entry that a sign-out has removed.
 	err := once.Insist(ctx, func() error { return a.index(ctx, places, entry, began) })

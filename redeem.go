@@ -164,7 +164,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	}
 	if tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
 		err := once.Insist(ctx, func() error {
-			entry := indexed{Key: before.key, Expires: before.record.Expires, SID: id.SessionID != ""}
+			entry := indexed{Key: before.key, Expires: before.record.Expires, SID: id.SessionID != "", Alg: id.alg}
 			return a.index(ctx, a.placesOf(id.idClaims, before.record.Browser), entry, tx.Moment)
 		})
 		if err != nil {
