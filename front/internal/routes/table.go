@@ -38,6 +38,7 @@ type Match struct {
 	Found Found
 	Index int    // of the pattern, if Found is Route or Slash
 	Why   string // for Unclear, for the log and explain
+	Allow string // for Method, as in the Allow header
 }
 
 // Table finds routes. It is immutable and may be used concurrently.
@@ -165,18 +166,24 @@ func (t *Table) match(method, host, escaped string) Match {
 			return Match{Found: Slash, Index: m.Index}
 		}
 	}
-	if pattern == "" && t.methods && t.anyMethod(host, r.URL) {
-		return Match{Found: Method}
+	if pattern == "" && t.methods {
+		if allow := t.allowed(host, r.URL); allow != "" {
+			return Match{Found: Method, Allow: allow}
+		}
 	}
 	return Match{}
 }
 
-// anyMethod reports whether the path has a route for some method.
-func (t *Table) anyMethod(host string, u *url.URL) bool {
+// allowed says for which methods the path has a route.
+func (t *Table) allowed(host string, u *url.URL) string {
 	w := &statusOnly{}
-	h, _ := t.mux.Handler(&http.Request{Method: "\x00", Host: host, URL: u})
-	h.ServeHTTP(w, &http.Request{Method: "\x00", Host: host, URL: u})
-	return w.status == http.StatusMethodNotAllowed
+	r := &http.Request{Method: "\x00", Host: host, URL: u}
+	h, _ := t.mux.Handler(r)
+	h.ServeHTTP(w, r)
+	if w.status != http.StatusMethodNotAllowed {
+		return ""
+	}
+	return w.Header().Get("Allow")
 }
 
 type statusOnly struct {

@@ -1,0 +1,128 @@
+package gate
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/seed454743b5/signin/front/internal/routes"
+	"github.com/seed454743b5/signin/front/internal/settings"
+	"github.com/seed454743b5/signin/front/internal/upstream"
+	"github.com/seed454743b5/signin/front/internal/visit"
+)
+
+// forwardAuth answers a proxy that asks what to do with a request: 204 with
+// the user's identity, 401 or 403. With redirect=1 a browser that can follow
+// gets the way to the issuer in place of the 401.
+func (g *Gate) forwardAuth(w http.ResponseWriter, r *http.Request, v *visit.Visit, a asker) {
+	w.Header().Set("Cache-Control", "no-store")
+	if !a.trusted {
+		g.deny(w, v, http.StatusForbidden, "the peer is not in trusted_proxies")
+		return
+	}
+	redirect := r.URL.RawQuery == "redirect=1"
+	asked, err := g.original(r, v)
+	if err != nil {
+		g.deny(w, v, http.StatusBadRequest, err.Error())
+		return
+	}
+	v.Asked = asked.URL.EscapedPath()
+	m := g.Config.Table.Find(asked.Method, v.Host, asked.URL)
+	switch m.Found {
+	case routes.Route, routes.Slash:
+	case routes.Own:
+		g.deny(w, v, http.StatusForbidden, "the path belongs to the front: let the proxy pass "+routes.Reserved+" on without asking")
+		return
+	case routes.Unclear:
+		g.deny(w, v, http.StatusForbidden, m.Why)
+		return
+	default:
+		g.deny(w, v, http.StatusForbidden, "no route")
+		return
+	}
+	v.Route = g.Config.Routes[m.Index]
+	if !redirect {
+		// What a script sends is answered with 401 and never sent anywhere.
+		asked.Header.Del("Sec-Fetch-Mode")
+		asked.Header.Set("X-Requested-With", "XMLHttpRequest")
+	}
+	g.answers[m.Index].ServeHTTP(w, asked)
+}
+
+func (g *Gate) deny(w http.ResponseWriter, v *visit.Visit, status int, cause string) {
+	v.Cause = cause
+	http.Error(w, http.StatusText(status), status)
+}
+
+// admitted is the answer for a request that may pass.
+func (g *Gate) admitted(w http.ResponseWriter, r *http.Request) {
+	v := visit.From(r.Context())
+	upstream.Identify(w.Header(), g.people, v)
+	if v.Authorization == visit.Drop {
+		w.Header().Del("Authorization")
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+var (
+	errNoAddress  = errors.New("the proxy does not say what was asked for; want X-Original-URI or X-Forwarded-Uri")
+	errTwo        = errors.New("the request has two original addresses: the proxy must overwrite what a client sends")
+	errNoPath     = errors.New("the original address is not a path")
+	errBadMethod  = errors.New("the original method is none")
+	errBadAddress = errors.New("the original host is none")
+)
+
+// original makes the request that the proxy asks about. Proxies pass on what
+// the client sent, so a header that the proxy does not set is the client's: of
+// the two ways to describe a request exactly one must be there, and once.
+func (g *Gate) original(r *http.Request, v *visit.Visit) (*http.Request, error) {
+	count := map[string]int{}
+	for name, values := range r.Header {
+		switch f := settings.Fold(name); f {
+		case "x-original-uri", "x-original-method", "x-forwarded-uri", "x-forwarded-method":
+			count[f] += len(values)
+		}
+	}
+	for _, n := range count {
+		if n > 1 {
+			return nil, errTwo
+		}
+	}
+	kind := "X-Original-"
+	switch o, f := count["x-original-uri"], count["x-forwarded-uri"]; {
+	case o > 0 && f > 0:
+		return nil, errTwo
+	case o+f == 0:
+		return nil, errNoAddress
+	case f > 0:
+		kind = "X-Forwarded-"
+	}
+	uri := r.Header.Get(kind + "Uri")
+	if !strings.HasPrefix(uri, "/") {
+		return nil, errNoPath
+	}
+	u, err := url.ParseRequestURI(uri)
+	if err != nil {
+		return nil, errNoPath
+	}
+	method := r.Method
+	if m, ok := r.Header[kind+"Method"]; ok {
+		method = m[0]
+	}
+	if method == "" || strings.ContainsFunc(method, func(c rune) bool { return c < 'A' || c > 'Z' }) {
+		return nil, errBadMethod
+	}
+	if v.Host == "" {
+		return nil, errBadAddress
+	}
+	asked := r.Clone(r.Context())
+	asked.Method, asked.URL, asked.RequestURI = method, u, uri
+	asked.Body, asked.ContentLength, asked.TransferEncoding = http.NoBody, 0, nil
+	for name := range asked.Header {
+		if f := settings.Fold(name); strings.HasPrefix(f, "x-original-") || f == "x-forwarded-uri" || f == "x-forwarded-method" {
+			delete(asked.Header, name)
+		}
+	}
+	return asked, nil
+}

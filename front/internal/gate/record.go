@@ -1,0 +1,112 @@
+package gate
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/seed454743b5/signin/front/internal/identity"
+	"github.com/seed454743b5/signin/front/internal/visit"
+)
+
+// Bounds on a body that arrives slowly. Uploads of users take as long as they
+// take, if something arrives.
+const (
+	strangerTime = 15 * time.Second // and a second more for each strangerRate bytes
+	strangerRate = 4 << 10
+	userIdle     = time.Minute
+	drainTime    = 5 * time.Second // for a body that nobody reads
+)
+
+// recorder notes what becomes of a request, and bounds what its body may cost.
+type recorder struct {
+	http.ResponseWriter
+	visit    *visit.Visit
+	cookies  identity.Cookies
+	request  *http.Request
+	status   int
+	bytes    int64
+	body     *body // nil: there is none
+	stranger bool  // nobody has said who sends the body
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) WriteHeader(status int) {
+	if w.visit.Forwarded {
+		w.cookies.StripSet(w.Header()) // of early hints, too
+	}
+	if status >= 200 && w.status == 0 {
+		w.status = status
+		if w.unread() {
+			// Or the server would read on before it sends this answer.
+			w.Header().Set("Connection", "close")
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Hijack implements [http.Hijacker], for WebSockets.
+func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.status = http.StatusSwitchingProtocols
+	}
+	return conn, rw, err
+}
+
+func (w *recorder) unread() bool { return w.body != nil && !w.body.done && w.request.ProtoMajor == 1 }
+
+// limitBody puts a bound on each reading of r's body.
+func (w *recorder) limitBody(r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return
+	}
+	w.body = &body{ReadCloser: r.Body, w: w, control: http.NewResponseController(w.ResponseWriter), start: time.Now()}
+	r.Body = w.body
+}
+
+// finish bounds what the server does with the rest of a body.
+func (w *recorder) finish() {
+	if w.unread() && w.status != http.StatusSwitchingProtocols {
+		_ = w.body.control.SetReadDeadline(time.Now().Add(drainTime))
+	}
+}
+
+type body struct {
+	io.ReadCloser
+	w       *recorder
+	control *http.ResponseController
+	start   time.Time
+	read    int64
+	done    bool
+}
+
+// Read sets a deadline for itself alone: one that is left would end the
+// request while its answer is awaited.
+func (b *body) Read(p []byte) (int, error) {
+	deadline := time.Now().Add(userIdle)
+	if b.w.stranger {
+		deadline = b.start.Add(strangerTime + time.Duration(b.read/strangerRate)*time.Second)
+	}
+	_ = b.control.SetReadDeadline(deadline)
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	if err != nil {
+		b.done = err == io.EOF
+	}
+	_ = b.control.SetReadDeadline(time.Time{})
+	return n, err
+}
