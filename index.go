@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -121,7 +122,7 @@ func (a *Auth) index(ctx context.Context, places []indexPlace, entry indexed, be
 	ended := map[string]bool{}
 	for _, p := range places {
 		var mark moment
-		err := a.editIndex(ctx, p, func(l *indexList) (bool, error) {
+		err := a.editIndex(ctx, p, nil, func(l *indexList) (bool, error) {
 			mark = nil
 			if began.before(l.Mark) {
 				mark = l.Mark
@@ -205,7 +206,7 @@ func (a *Auth) unindexLater(ctx context.Context, s *session) {
 	c := idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}
 	a.background(ctx, "unindex."+s.key, once.CallTimeout, func(ctx context.Context) {
 		for _, p := range a.placesOf(c, s.record.Browser) {
-			a.editIndex(ctx, p, func(l *indexList) (bool, error) {
+			a.editIndex(ctx, p, nil, func(l *indexList) (bool, error) {
 				return l.remove(func(e indexed) bool { return e.Key == s.key }), nil
 			})
 		}
@@ -219,52 +220,118 @@ func (a *Auth) endIndexed(ctx context.Context, kind, value string) (int, error) 
 }
 
 // endListed ends the sessions in a value's list that which picks; with underWay
-// also the sign-ins that began before now. It deletes the records before it
-// takes out the entries. What enters the list meanwhile makes the Swap fail, and
-// is looked at too.
+// also the sign-ins that began before now.
 func (a *Auth) endListed(ctx context.Context, kind, value string, underWay bool, which func(indexed) bool) (int, error) {
-	var mark moment
-	if underWay {
-		var err error
-		if mark, err = a.signOuts.raise(ctx, nil); err != nil {
-			return 0, err
-		}
+	e := a.newEnding(kind, value, underWay, which)
+	err := e.endRecords(ctx)
+	if err == nil {
+		err = e.settle(ctx)
 	}
-	ended := map[string]bool{}
-	for _, p := range a.indexPlaces(kind, value) {
-		err := a.editIndex(ctx, p, func(l *indexList) (bool, error) {
-			for _, e := range l.Sessions {
-				if ended[e.Key] || !which(e) {
-					continue
-				}
-				if err := once.Delete(ctx, a.store, e.Key); err != nil {
-					return false, err
-				}
-				ended[e.Key] = true
-			}
-			removed := l.remove(func(e indexed) bool { return ended[e.Key] })
-			if underWay {
-				l.mark(mark, a.now())
-			}
-			return removed || underWay, nil
-		})
-		if err != nil {
-			return len(ended), err
-		}
-	}
-	return len(ended), nil
+	return len(e.ended), err
 }
 
-// editIndex changes one list, as often as another replica is faster. change
-// says whether to write the list, and may be called again with a newer one.
-func (a *Auth) editIndex(ctx context.Context, p indexPlace, change func(*indexList) (write bool, err error)) error {
+// ending is one sign-out: it ends the sessions in the lists of one value. It
+// first deletes the records, which a store can do that has no room left, and
+// then writes to the lists.
+type ending struct {
+	auth     *Auth
+	places   []indexPlace
+	underWay bool               // end also the sign-ins that began before
+	which    func(indexed) bool // sessions to end
+
+	lists [][]byte        // as endRecords read them
+	ended map[string]bool // keys of the records deleted
+}
+
+func (a *Auth) newEnding(kind, value string, underWay bool, which func(indexed) bool) *ending {
+	places := a.indexPlaces(kind, value)
+	return &ending{
+		auth: a, places: places, underWay: underWay, which: which,
+		lists: make([][]byte, len(places)), ended: map[string]bool{},
+	}
+}
+
+// endRecords deletes the records of the sessions that are listed. If there are
+// none it writes nothing.
+func (e *ending) endRecords(ctx context.Context) (err error) {
+	for i, p := range e.places {
+		if e.lists[i], err = once.ReadFresh(ctx, e.auth.store, p.name); err != nil {
+			return err
+		}
+		l := p.open(e.lists[i])
+		if err := e.endThose(ctx, &l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endThose deletes the records of one list, and takes out their entries.
+func (e *ending) endThose(ctx context.Context, l *indexList) error {
+	for _, s := range l.Sessions {
+		if e.ended[s.Key] || !e.which(s) {
+			continue
+		}
+		if err := once.Delete(ctx, e.auth.store, s.Key); err != nil {
+			return err
+		}
+		e.ended[s.Key] = true
+	}
+	l.remove(func(s indexed) bool { return e.ended[s.Key] })
+	return nil
+}
+
+// settle leaves the mark, for the sign-ins under way, and takes out the entries
+// of what has ended. What has entered a list since endRecords read it makes the
+// Swap fail, and ends too. It may be called again after an error.
+func (e *ending) settle(ctx context.Context) error {
+	var mark moment
+	switch {
+	case e.underWay:
+		var err error
+		if mark, err = e.auth.signOuts.raise(ctx, nil); err != nil {
+			return err
+		}
+	case len(e.ended) == 0:
+		return nil
+	}
+	for i, p := range e.places {
+		err := e.auth.editIndex(ctx, p, e.lists[i], func(l *indexList) (bool, error) {
+			before := len(l.Sessions)
+			err := e.endThose(ctx, l)
+			if e.underWay {
+				l.mark(mark, e.auth.now())
+			}
+			return e.underWay || len(l.Sessions) < before, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleLater is settle without anyone waiting, for the sign-out of the session
+// under key.
+func (e *ending) settleLater(ctx context.Context, key string) {
+	e.auth.background(ctx, "settle."+key, redemptionLimit, func(ctx context.Context) {
+		if err := once.Insist(ctx, func() error { return e.settle(ctx) }); err != nil {
+			e.auth.event(ctx, Event{Name: eventStoreFailing, Err: fmt.Errorf("sign-out not settled: %w", err)})
+		}
+	})
+}
+
+// editIndex changes one list, as often as another replica is faster. old is the
+// list as last read, nil if it was not. change says whether to write the list,
+// and may be called again with a newer one.
+func (a *Auth) editIndex(ctx context.Context, p indexPlace, old []byte, change func(*indexList) (write bool, err error)) error {
 	// The edits of this process take turns: those that overtake one another would
 	// make work that grows with their square. The Swap alone makes an edit
 	// correct, so the turn is not insisted on.
 	defer a.lists.Take(ctx, p.name, editPatience)()
 	pause := editPause
-	var old []byte // most lists are not there yet; otherwise the first Swap tells
-	for told := false; ; told = true {
+	// Most lists are not there yet. If one is, the first Swap tells.
+	for told := old != nil; ; told = true {
 		now := a.now()
 		l := p.open(old)
 		l.forget(now)
@@ -431,7 +498,7 @@ func (a *Auth) recount(ctx context.Context, p indexPlace, mark moment) error {
 	if err != nil {
 		return err
 	}
-	return a.editIndex(ctx, p, func(l *indexList) (bool, error) {
+	return a.editIndex(ctx, p, nil, func(l *indexList) (bool, error) {
 		if !bytes.Equal(l.Mark, mark) {
 			return false, nil
 		}

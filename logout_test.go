@@ -304,7 +304,7 @@ func TestIndex(t *testing.T) {
 		t.Error("the session that fell out of the list lives on")
 	}
 	a.clock.advance(13 * time.Hour)
-	if err := a.editIndex(ctx, place, func(*indexList) (bool, error) { return true, nil }); err != nil {
+	if err := a.editIndex(ctx, place, nil, func(*indexList) (bool, error) { return true, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(); n != 0 {

@@ -100,11 +100,24 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 			return nil, err
 		}
 	}
-	if err := a.endBeside(ctx, s, a.readBrowser(r)); err != nil || secret == nil {
+	beside := a.besides(s, a.readBrowser(r))
+	if err := beside.endRecords(ctx); err != nil {
 		return nil, err
 	}
-	if err := once.Delete(ctx, a.store, seal.StoreKey("s", secret)); err != nil || s == nil {
-		return nil, err
+	if secret != nil {
+		key := seal.StoreKey("s", secret)
+		if err := once.Delete(ctx, a.store, key); err != nil {
+			return nil, err
+		}
+		beside.ended[key] = true
+	}
+	// All sessions have ended. What is left is for sign-ins under way. A store
+	// without room for it has none for their sessions, so do not refuse the user.
+	if err := beside.settle(ctx); err != nil {
+		beside.settleLater(ctx, seal.StoreKey("s", secret))
+	}
+	if s == nil {
+		return nil, nil
 	}
 	a.unindexLater(ctx, s)
 	a.event(ctx, Event{Name: eventSignedOut, User: s.user})
@@ -114,27 +127,23 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	return s, nil
 }
 
-// endBeside ends what the user of s started beside it: two tabs that signed in
-// at once made two sessions, and the cookie of one took the place of the
-// other's. Of a browser without a session it ends what came from that browser;
-// anybody can make up a browser cookie, so where there is nothing to end it
-// writes nothing.
-func (a *Auth) endBeside(ctx context.Context, s *session, b *browser) error {
-	kind, value := indexBrowser, ""
+// besides is what the user of s started beside it: two tabs that signed in at
+// once made two sessions, and the cookie of one took the place of the other's.
+// Of a browser without a session it is what came from that browser. Anybody can
+// make up a browser cookie, so a sign-in under way does not count there: it
+// would make a stranger write.
+func (a *Auth) besides(s *session, b *browser) *ending {
+	_, own := s.name()
+	others := func(e indexed) bool { return e.Key != own }
 	switch {
 	case s != nil && s.user.sid != "":
-		kind, value = indexSID, s.user.sid
+		return a.newEnding(indexSID, s.user.sid, true, others)
 	case s != nil:
-		value = string(s.record.Browser)
+		return a.newEnding(indexBrowser, string(s.record.Browser), true, others)
 	case b != nil:
-		value = string(b.hash())
+		return a.newEnding(indexBrowser, string(b.hash()), false, others)
 	}
-	if value == "" {
-		return nil
-	}
-	_, own := s.name()
-	_, err := a.endListed(ctx, kind, value, s != nil, func(e indexed) bool { return e.Key != own })
-	return err
+	return &ending{ended: map[string]bool{}} // nothing
 }
 
 // endSessionURL is the issuer's logout page, or ours if it has none or cannot

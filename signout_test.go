@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"net/http/httptest"
@@ -136,6 +137,52 @@ func TestSignOutAgain(t *testing.T) {
 			return // nothing was left to fail
 		}
 	}
+}
+
+// A store that has no room left can delete: who is signed in can sign out. The
+// mark for sign-ins under way is left when there is room.
+func TestSignOutWithFullStore(t *testing.T) {
+	store := &faulty.Troubled{Store: NewMemoryStore()}
+	a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.Store = full{store} } })
+	b := a.browser()
+	one, two, three := a.toCallback(b, "/me"), a.toCallback(b, "/me"), a.toCallback(b, "/me")
+	b.Send(one)
+	first, _ := b.Cookie(a.url, "__Host-signin")
+	b.Send(two)
+	second, _ := b.Cookie(a.url, "__Host-signin")
+	hangRedemption(t, a, b, three, func() {
+		store.Set(faulty.Fails)
+		if p := a.signOut(b); p.Status != http.StatusSeeOther {
+			t.Errorf("sign-out: %d", p.Status)
+		}
+		store.Set(nil)
+		if a.opens(t, first) || a.opens(t, second) {
+			t.Error("a session lives on")
+		}
+		until(t, func() bool { return a.signOuts.now(t.Context()) != nil })
+	})
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a.signedIn(b) {
+		t.Error("the third tab's sign-in outlasted the sign-out")
+	}
+}
+
+// full is a store that has no room while the one below is down.
+type full struct{ *faulty.Troubled }
+
+func (s full) Get(ctx context.Context, key string) ([]byte, bool, error) {
+	return s.Store.Get(ctx, key)
+}
+
+func (s full) Delete(ctx context.Context, key string) error { return s.Store.Delete(ctx, key) }
+
+func (s full) Swap(ctx context.Context, key string, old, new []byte, ttl time.Duration) ([]byte, bool, error) {
+	if v, _, _ := s.Store.Get(ctx, key); new == nil || !bytes.Equal(v, old) {
+		return s.Store.Swap(ctx, key, old, new, ttl)
+	}
+	return s.Troubled.Swap(ctx, key, old, new, ttl)
 }
 
 // Anybody can make up a browser cookie and post a sign-out with it.
