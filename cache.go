@@ -17,7 +17,7 @@ const (
 	// all, so that a store takes it. The oldest token goes first: it can be had
 	// again.
 	maxHeld   = 16
-	maxRecord = 56 << 10
+	maxRecord = 192 << 10
 
 	// maxRefusals bounds what is remembered of refusals, and refusalAge for
 	// how long: the user may have mended it elsewhere.
@@ -218,6 +218,11 @@ func (r *record) add(t held, refresh string) {
 // has come in its place meanwhile, that is from a sign-in: the newest wins.
 func (r *record) renew(t held, sent, refresh string) {
 	r.hold(t)
+	r.rotate(sent, refresh)
+}
+
+// rotate takes in a refresh token without anything that came beside it.
+func (r *record) rotate(sent, refresh string) {
 	if refresh != "" && refresh != r.Refresh && r.Refresh == sent {
 		r.Refresh = refresh
 		r.Refusals = nil // they were for the old one
@@ -252,7 +257,7 @@ func (r *record) hold(t held) {
 
 // trim drops the oldest tokens until the record is of a size to be stored.
 func (r *record) trim() {
-	size := len(r.IDToken) + len(r.Refresh)
+	size := len(r.IDToken) + len(r.Hint) + len(r.Refresh)
 	keep := len(r.Tokens)
 	for ; keep > 0 && len(r.Tokens)-keep < maxHeld; keep-- {
 		if size += r.Tokens[keep-1].size(); size > maxRecord && keep < len(r.Tokens) {

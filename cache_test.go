@@ -96,7 +96,7 @@ func TestTokenRecordBounded(t *testing.T) {
 			}
 		}
 		a := &Auth{keys: seal.New([][]byte{make([]byte, 32)})}
-		if n := len(a.sealRecord(make([]byte, 32), "key", r)); n > 64<<10 || len(r.Tokens) > maxHeld {
+		if n := len(a.sealRecord(make([]byte, 32), "key", r)); n > 256<<10 || len(r.Tokens) > maxHeld {
 			t.Errorf("a record of %d bytes with %d tokens", n, len(r.Tokens))
 		}
 		if size == 100 && len(r.Tokens) != maxHeld {

@@ -19,6 +19,7 @@ type Event struct {
 	//	refresh failed    it was not, in a way that may pass
 	//	refresh refused   it was not, and the user must act, for Reason
 	//	signed out        a session was ended by its user, the issuer or an administrator
+	//	id token ignored  a refreshed ID token was not used, because of Err; the session goes on
 	//	session ended     a session was ended by us, because of Err
 	//	store failing     the store failed where nobody was there to be told
 	//	issuer failing    keys or metadata could not be fetched where nobody waited for them
@@ -53,6 +54,7 @@ const (
 	eventRefreshFailed  = "refresh failed"
 	eventRefreshRefused = "refresh refused"
 	eventSignedOut      = "signed out"
+	eventIDTokenIgnored = "id token ignored"
 	eventSessionEnded   = "session ended"
 	eventStoreFailing   = "store failing"
 	eventIssuerFailing  = "issuer failing"

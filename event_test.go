@@ -138,6 +138,7 @@ var eventAttrs = map[string]struct{ always, sometimes []string }{
 	eventRefreshFailed:  {[]string{"user", "cause"}, []string{"scopes"}},
 	eventRefreshRefused: {[]string{"user", "reason", "cause"}, []string{"scopes"}},
 	eventSignedOut:      {[]string{"user"}, nil},
+	eventIDTokenIgnored: {[]string{"user", "cause"}, nil},
 	eventSessionEnded:   {[]string{"user", "cause"}, nil},
 	eventStoreFailing:   {[]string{"cause"}, []string{"user"}},
 	eventRevokeFailed:   {[]string{"cause"}, nil},
@@ -371,6 +372,22 @@ func TestEventSessionEnded(t *testing.T) {
 	}
 }
 
+func TestEventIDTokenIgnored(t *testing.T) {
+	a, o, _ := newObservedApp(t)
+	b := a.signIn()
+	page := b.Open(a.url + "/")
+	a.clock.advance(2 * time.Hour)
+	a.issuer.Update(func(b *signintest.Behaviour) {
+		b.EditIDToken = func(t *signintest.IDToken) { t.Claims["auth_time"] = a.clock.now().Unix() }
+	})
+	if p := b.Fetch(page, "/token"); p.Status != http.StatusOK {
+		t.Fatalf("token: %d, want 200: the user proved who they are again elsewhere", p.Status)
+	}
+	if e := o.one(t, eventIDTokenIgnored); e.User.Subject != "alice" || e.Err == nil {
+		t.Errorf("user %v, error %v; want alice and a cause", e.User, e.Err)
+	}
+}
+
 func TestEventsOfSignOut(t *testing.T) {
 	a, o, _ := newObservedApp(t)
 	b := a.signIn()
@@ -438,11 +455,11 @@ func TestEventStoreFailing(t *testing.T) {
 func TestEventNames(t *testing.T) {
 	names := []string{
 		eventChallenge, eventSignedIn, eventStale, eventRejected, eventRefreshed, eventRefreshFailed,
-		eventRefreshRefused, eventSignedOut, eventSessionEnded, eventStoreFailing, eventRevokeFailed,
+		eventRefreshRefused, eventSignedOut, eventIDTokenIgnored, eventSessionEnded, eventStoreFailing, eventRevokeFailed,
 	}
 	want := []string{
 		"challenge", "signed in", "stale callback", "rejected", "refreshed", "refresh failed",
-		"refresh refused", "signed out", "session ended", "store failing", "revoke failed",
+		"refresh refused", "signed out", "id token ignored", "session ended", "store failing", "revoke failed",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("events are now %q; users have built on %q", names, want)

@@ -36,7 +36,7 @@ import (
 // callback-empty, callback-state, callback-duplicate, callback-too-large,
 // callback-method, token-rejected, redeem-refused, redeem-unreachable,
 // redeem-timeout, issuer-error, cancelled, consent-refused, no-cookies): loop,
-// issuer-unavailable, store-unavailable, internal-error, sign-in-required, more-required,
+// answer-too-large, issuer-unavailable, store-unavailable, internal-error, sign-in-required, more-required,
 // session-ended, permission-needed, forbidden, account-refused, signed-out,
 // sign-out, sign-out-refused. More may be added, so an unknown kind deserves
 // its own Title and Text.

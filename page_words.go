@@ -21,6 +21,7 @@ const (
 	pageRedeemRefused      = "redeem-refused"
 	pageRedeemUnreachable  = "redeem-unreachable"
 	pageRedeemTimeout      = "redeem-timeout"
+	pageAnswerTooLarge     = "answer-too-large"
 	pageLoop               = "loop"
 	pageIssuerDown         = "issuer-unavailable"
 	pageStoreDown          = "store-unavailable"
@@ -127,6 +128,11 @@ var pageWords = map[string]struct {
 		"You were let in, but then the sign-in service took too long to tell this site who you are.",
 		"Wait a moment, then try again.", tryAgain,
 	},
+	pageAnswerTooLarge: {
+		http.StatusBadGateway, "The sign-in service sent too much",
+		"What the sign-in service tells about you is more than this site can hold.",
+		"To try again will not help. Tell the people who run this site, and give them the reference below.", tryAgain,
+	},
 	pageLoop: {
 		http.StatusForbidden, "Sign-in keeps failing",
 		"You have been to the sign-in service and back several times within a minute, and each time this site did not get what it needs. We stopped here, or it would go on for ever.",
@@ -226,6 +232,14 @@ func newPage(kind, actionURL string) Page {
 func newIssuerErrorPage(kind, description, actionURL string) Page {
 	p := newPage(kind, actionURL)
 	p.Quote = description
+	return p
+}
+
+// newTooLargePage says which part of the issuer's answer is too large, by how
+// much: whoever runs the site can do something about it.
+func newTooLargePage(err *tooLargeError, actionURL string) Page {
+	p := newPage(pageAnswerTooLarge, actionURL)
+	p.Text += " In its answer, " + err.Error() + "."
 	return p
 }
 

@@ -24,6 +24,7 @@ type record struct {
 	Refusals    []refusal `json:"f,omitempty"`
 	IDToken     string    `json:"i"`
 	HomeAccount string    `json:"h,omitempty"`
+	Hint        string    `json:"y,omitempty"` // the newest ID token, if it is not IDToken
 	Refresh     string    `json:"r,omitempty"`
 	Origin      *origin   `json:"o,omitempty"` // of Refresh
 	Browser     []byte    `json:"b,omitempty"` // hash of the browser cookie at the sign-in
@@ -198,6 +199,10 @@ func (a *Auth) create(ctx context.Context, secret []byte, r *record, began momen
 		user: newUser(claims, r.IDToken, r.HomeAccount, a.cfg.NameClaim),
 	}, nil
 }
+
+// hint is the newest ID token of the session. Some issuers know no other at
+// sign-out, and some have removed the key of an older one by then.
+func (r *record) hint() string { return cmp.Or(r.Hint, r.IDToken) }
 
 func (r *record) clone() *record {
 	c := *r

@@ -92,8 +92,8 @@ func (a *Auth) settled(ctx context.Context, key string, outcome []byte, b *brows
 	return done, nil
 }
 
-// redeem exchanges the code in one token request, checks the second ID token
-// against the first and the challenge, and saves the session.
+// redeem exchanges the code in one token request. If nothing comes of the
+// answer, its refresh token is given back to the issuer.
 func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken) (*redeemed, error) {
 	form := url.Values{
 		"grant_type":    {"authorization_code"},
@@ -111,10 +111,25 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 			form.Set("scope", strings.Join(append([]string{"openid", "profile", "offline_access"}, tx.Scopes...), " "))
 		}
 	}
-	start := a.now()
 	answer, err := a.requestToken(ctx, meta, form)
 	if err != nil {
+		if spoilt, ok := errors.AsType[*unusableAnswer](err); ok {
+			a.revokeLater(ctx, meta, spoilt.refresh)
+		}
 		return nil, redemptionFailed(tx.Return, err)
+	}
+	done, err := a.accept(ctx, meta, tx, b, code, front, answer)
+	if err != nil {
+		a.revokeLater(ctx, meta, answer.RefreshToken) // nobody will use it
+	}
+	return done, err
+}
+
+// accept checks the second ID token against the first and the challenge, and
+// saves the session.
+func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken, answer *tokenAnswer) (*redeemed, error) {
+	if n := len(answer.IDToken); n > maxIDToken {
+		return nil, redemptionFailed(tx.Return, &tooLargeError{"the ID token", n, maxIDToken})
 	}
 	want := a.expect(tx, b)
 	want.code, want.accessToken = code, answer.AccessToken
@@ -132,10 +147,9 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 	token.Default = tx.Resource == "" && (!tx.Interactive || token.covers(apiScopes(a.cfg.Scopes)))
 	s, err := a.saveSignIn(ctx, tx, b, back, answer, token)
 	if err != nil {
-		a.revokeLater(ctx, meta, answer.RefreshToken) // nobody will use it
 		return nil, err
 	}
-	a.event(ctx, Event{Name: eventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(start)})
+	a.event(ctx, Event{Name: eventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.asked)})
 	// A token of Entra's is for one API. At a sign-in that need not be the one
 	// the scopes are of, so it says nothing about them.
 	telling := tx.Interactive || meta.rule.Segment == ""
@@ -171,7 +185,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 			return nil, err
 		}
 		s, err := a.update(ctx, before, func(r *record) {
-			r.IDToken = id.raw
+			r.IDToken, r.Hint = id.raw, ""
 			if home != "" {
 				r.HomeAccount = home
 			}
@@ -204,6 +218,9 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 
 // redemptionFailed tells what a user can wait out from what they cannot.
 func redemptionFailed(again string, err error) error {
+	if large, ok := errors.AsType[*tooLargeError](err); ok {
+		return &rejection{newTooLargePage(large, again), err}
+	}
 	kind := pageRedeemUnreachable
 	answer, refused := errors.AsType[*tokenError](err)
 	switch {

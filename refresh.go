@@ -148,6 +148,9 @@ func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
 
 // refreshOnce sends the refresh token and saves what comes back. It sets kept
 // if the save, and with it the lease, goes on after it returns.
+//
+// The refresh token that came back is saved before anything about the answer is
+// asked of others: some issuers end the grant of a client that sends the old one.
 func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *session, req *TokenRequest, scopes []string) (*renewed, error) {
 	meta, err := a.issuer.metadata(ctx)
 	if err != nil {
@@ -156,44 +159,37 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 	start := a.now()
 	sent := s.record.Refresh
 	answer, err := a.requestRefresh(ctx, meta, l, sent, scopes, req)
+	if spoilt, ok := errors.AsType[*unusableAnswer](err); ok && spoilt.refresh != "" {
+		s = a.saveRefreshed(ctx, meta, l, kept, s, spoilt.refresh, func(r *record) { r.rotate(sent, spoilt.refresh) })
+		if s == nil {
+			return nil, req.needs(ReasonSignIn, "", nil)
+		}
+	}
 	if err != nil {
 		return nil, a.refreshFailed(ctx, s, req, err)
 	}
-	signIn := req.needs(ReasonSignIn, "", nil)
-	if answer.IDToken != "" {
-		if err := a.checkRefreshed(ctx, meta, s, answer); err != nil {
-			a.endLater(ctx, s)
-			a.event(ctx, Event{Name: eventSessionEnded, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
-			a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
-			return nil, signIn
-		}
+	took, newest := a.now().Sub(start), cmp.Or(answer.RefreshToken, sent)
+	if namesOther(s.record.IDToken, answer.IDToken) {
+		a.endLater(ctx, s)
+		a.event(ctx, Event{Name: eventSessionEnded, User: s.user, Err: errors.New("iss or sub of the refreshed ID token is another user's")})
+		a.revokeLater(ctx, meta, newest)
+		return nil, req.needs(ReasonSignIn, "", nil)
 	}
 	token := a.refreshedToken(s.record, answer, scopes, req)
-	change := func(r *record) {
+	s = a.saveRefreshed(ctx, meta, l, kept, s, newest, func(r *record) {
 		r.renew(token, sent, answer.RefreshToken)
 		if !token.meets(req) && len(scopes) > 0 {
 			_, asked := refusalKeys(r.Refresh, req)
 			r.refuse(refusal{Key: asked, Reason: ReasonConsent, Time: start.Unix()})
 		}
+	})
+	if s == nil {
+		return nil, req.needs(ReasonSignIn, "", nil)
 	}
 	a.backoff.clear(s.key)
-	a.event(ctx, Event{Name: eventRefreshed, User: s.user, Scopes: token.Scopes, Duration: a.now().Sub(start)})
-
-	saving, cancel := context.WithTimeout(ctx, saveWait)
-	defer cancel()
-	saved, err := a.update(saving, s, change)
-	switch {
-	case err == nil:
-		s = saved
-	case errors.Is(err, errSessionEnded):
-		// Signed out while we asked. Nothing may come back to life.
-		a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
-		return nil, signIn
-	default:
-		s = a.saveLater(ctx, l, s, change, func(ctx context.Context) {
-			a.revokeLater(ctx, meta, cmp.Or(answer.RefreshToken, sent))
-		})
-		*kept = true // only now: had saveLater panicked, nobody would end the lease
+	a.event(ctx, Event{Name: eventRefreshed, User: s.user, Scopes: token.Scopes, Duration: took})
+	if answer.IDToken != "" && !*kept { // a store that fails has other worries
+		s = a.takeHint(ctx, meta, s, answer)
 	}
 	switch {
 	case token.meets(req):
@@ -204,6 +200,26 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 		return nil, req.needs(ReasonConsent, "", nil)
 	}
 	return &renewed{s, &token}, nil
+}
+
+// saveRefreshed saves what a refresh has brought, and returns the session with
+// it. It sets kept if the save, and with it the lease, goes on after it returns.
+// If the user has signed out meanwhile it gives newest, the refresh token that is
+// good now, back to the issuer and returns nil: nothing may come back to life.
+func (a *Auth) saveRefreshed(ctx context.Context, meta *metadata, l *once.Lease, kept *bool, s *session, newest string, change func(*record)) *session {
+	saving, cancel := context.WithTimeout(ctx, saveWait)
+	defer cancel()
+	saved, err := a.update(saving, s, change)
+	switch {
+	case err == nil:
+		return saved
+	case errors.Is(err, errSessionEnded):
+		a.revokeLater(ctx, meta, newest)
+		return nil
+	}
+	next := a.saveLater(ctx, l, s, change, func(ctx context.Context) { a.revokeLater(ctx, meta, newest) })
+	*kept = true // Set last: if saveLater panics, the deferred end must still run.
+	return next
 }
 
 // refreshedToken is the token of a refresh. If scopes were not sent, what was
@@ -318,26 +334,61 @@ func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *once.Lease
 	return a.requestTokenIf(ctx, meta, form, l.Sure)
 }
 
-// checkRefreshed holds a refreshed ID token against the sign-in's (OpenID
-// Connect Core, 12.2). If the issuer's keys cannot be had the token is
-// ignored: it came over TLS from the token endpoint and changes nothing.
-func (a *Auth) checkRefreshed(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) error {
-	var before idClaims
-	if err := decodeClaims(s.record.IDToken, &before); err != nil {
-		return err
+// namesOther reports whether a refreshed ID token names another issuer or
+// subject than the sign-in's (OpenID Connect Core, 12.2). It does not ask for a
+// signature: that of a token that names another user makes nothing better.
+func namesOther(signIn, refreshed string) bool {
+	var before, after struct {
+		Issuer  string `json:"iss"`
+		Subject string `json:"sub"`
 	}
-	t, err := a.verifyIDToken(ctx, meta, answer.IDToken, expectation{accessToken: answer.AccessToken})
-	if _, lost := errors.AsType[*issuerError](err); lost {
-		return nil
+	// What cannot be read names nobody: such a token is not used, and that is all.
+	_ = decodeExact(claimsOf(refreshed), &after)
+	if err := decodeExact(claimsOf(signIn), &before); err != nil {
+		return true
 	}
+	return after.Issuer != "" && after.Issuer != before.Issuer || after.Subject != "" && after.Subject != before.Subject
+}
+
+// takeHint keeps a refreshed ID token for the sign-out. One that is not as it
+// should be is not used: the access token beside it is good, and the user has
+// done nothing wrong. The user's claims stay the sign-in's in any case.
+func (a *Auth) takeHint(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) *session {
+	if err := a.checkRefreshed(ctx, meta, s, answer); err != nil {
+		a.event(ctx, Event{Name: eventIDTokenIgnored, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
+		return s
+	}
+	if len(answer.IDToken) > maxHint {
+		return s
+	}
+	ctx, cancel := context.WithTimeout(ctx, saveWait)
+	defer cancel()
+	signIn := s.record.IDToken
+	saved, err := a.update(ctx, s, func(r *record) {
+		if r.IDToken == signIn { // no later sign-in has brought a newer one
+			r.Hint = answer.IDToken
+			r.trim()
+		}
+	})
 	if err != nil {
-		return err
+		return s // the one before it may do
 	}
-	if err := sameUser(before, t.idClaims); err != nil {
+	return saved
+}
+
+// checkRefreshed holds a refreshed ID token against the sign-in that the
+// refresh token is from (OpenID Connect Core, 12.2).
+func (a *Auth) checkRefreshed(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) error {
+	t, err := a.verifyIDToken(ctx, meta, answer.IDToken, expectation{accessToken: answer.AccessToken})
+	if err != nil {
 		return err
 	}
 	from := s.record.Origin
 	if from == nil {
+		var before idClaims
+		if err := decodeClaims(s.record.IDToken, &before); err != nil {
+			return err
+		}
 		from = newOrigin(before)
 	}
 	if t.Nonce != "" && !bytes.Equal(shortHash(t.Nonce), from.Nonce) {

@@ -59,6 +59,11 @@ func (a *Auth) event(ctx context.Context, e Event) {
 
 // unavailable is the page for a failure that is not the user's.
 func (a *Auth) unavailable(again returnPath, err error) Page {
+	if large, ok := errors.AsType[*tooLargeError](err); ok {
+		p := newTooLargePage(large, again.String())
+		p.Status = http.StatusServiceUnavailable // as for any token that cannot be had
+		return p
+	}
 	if _, ok := errors.AsType[*once.StoreError](err); ok {
 		return newUnavailablePage(pageStoreDown, again.String(), retryAfterDown)
 	}

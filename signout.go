@@ -12,6 +12,9 @@ import (
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
+// maxHint bounds an ID token that travels in a URL.
+const maxHint = 4 << 10
+
 // SignOut ends the session of the browser, here and at the issuer (OpenID
 // Connect RP-Initiated Logout 1.0). It ends also what the user started beside
 // it: the sessions, and the sign-ins under way, of the same session at the
@@ -167,8 +170,8 @@ func (a *Auth) endSessionURL(r *http.Request, s *session, home site) string {
 	if s != nil {
 		// An ID token with many groups does not fit into a URL; client_id and
 		// the hint then say who.
-		if len(s.record.IDToken) <= 4096 {
-			q.Set("id_token_hint", s.record.IDToken)
+		if hint := s.record.hint(); len(hint) <= maxHint {
+			q.Set("id_token_hint", hint)
 		}
 		if hint := s.user.loginHint(); hint != "" {
 			q.Set("logout_hint", hint)

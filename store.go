@@ -14,7 +14,7 @@ import (
 // this package. Prove one with signintest.TestStore.
 //
 // A key is 1 to 128 bytes of A-Z, a-z, 0-9, '-', '_' and '.', and case counts.
-// A value is any bytes, up to 64 KiB. An empty value that is not nil is a
+// A value is any bytes, up to 256 KiB: access tokens with many roles are large. An empty value that is not nil is a
 // value like another.
 type Store interface {
 	// Get returns the value under key, and false if there is none or it has

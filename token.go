@@ -27,11 +27,6 @@ const (
 	// maxAnswer bounds what is read of any answer of the issuer's.
 	maxAnswer = 1 << 20
 
-	// What a record can take beside its ID token: a store holds 64 KiB.
-	maxAccessToken  = 16 << 10
-	maxRefreshToken = 8 << 10
-	maxScope        = 4 << 10
-
 	// maxClaims bounds a claims request, which travels in a URL.
 	maxClaims = 4 << 10
 )
@@ -117,6 +112,9 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 	answer := &tokenAnswer{asked: a.now()}
 	resp, body, sent, err := a.post(ctx, meta, meta.TokenEndpoint, form, ready)
 	if err != nil {
+		if resp != nil && resp.StatusCode == http.StatusOK {
+			err = newUnusableAnswer(err, body) // of which only a part could be read
+		}
 		return nil, err
 	}
 	var fault struct {
@@ -130,8 +128,8 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 	if resp.StatusCode != http.StatusOK || fault.Code != "" {
 		return nil, &tokenError{
 			RetrieveError: &oauth2.RetrieveError{
-				// Its status text would be the issuer's, or an echo.
-				Response: &http.Response{Status: strconv.Itoa(resp.StatusCode), StatusCode: resp.StatusCode, Header: resp.Header, Body: http.NoBody},
+				// Its status text would be the issuer's, or an echo, and its cookies are nobody's.
+				Response: &http.Response{Status: strconv.Itoa(resp.StatusCode), StatusCode: resp.StatusCode, Header: withoutCookies(resp.Header), Body: http.NoBody},
 				// Without a code oauth2 would print the body, so there is none.
 				ErrorCode:        text.Clean(fault.Code, sent, 100),
 				ErrorDescription: text.Clean(fault.Description, sent, 300),
@@ -143,19 +141,13 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 	}
 	if !isJSON {
 		// As it came: ParseMediaType would change what it echoes to lower case.
-		return nil, fmt.Errorf("token endpoint answered with %q, not JSON", text.Clean(resp.Header.Get("Content-Type"), sent, 100))
+		return nil, newUnusableAnswer(fmt.Errorf("token endpoint answered with %q, not JSON", text.Clean(resp.Header.Get("Content-Type"), sent, 100)), body)
 	}
 	if err := json.Unmarshal(body, answer); err != nil {
-		return nil, errors.New("token endpoint answered with JSON of an unexpected shape")
+		return nil, newUnusableAnswer(errors.New("token endpoint answered with JSON of an unexpected shape"), body)
 	}
-	switch {
-	case answer.AccessToken == "":
-		return nil, errors.New("token endpoint answered without an access token")
-	case answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer"):
-		return nil, errors.New("token endpoint answered with a token that is not a bearer token")
-	case len(answer.AccessToken) > maxAccessToken, len(answer.RefreshToken) > maxRefreshToken,
-		len(answer.IDToken) > maxIDToken, len(strings.Join(answer.Scope, " ")) > maxScope:
-		return nil, errors.New("token endpoint answered with more than a session can hold")
+	if err := answer.check(); err != nil {
+		return nil, newUnusableAnswer(err, body)
 	}
 	return answer, nil
 }
@@ -166,6 +158,8 @@ func (a *Auth) postForm(ctx context.Context, meta *metadata, endpoint string, fo
 	return a.post(ctx, meta, endpoint, form, nil)
 }
 
+// post is postForm that asks ready. When an answer cannot be read to its end, it
+// returns what could be read, beside the error.
 func (a *Auth) post(ctx context.Context, meta *metadata, endpoint string, form url.Values, ready func(context.Context) error) (resp *http.Response, body []byte, sent []string, err error) {
 	header := http.Header{
 		"Content-Type": {"application/x-www-form-urlencoded"},
@@ -207,13 +201,12 @@ func (a *Auth) post(ctx context.Context, meta *metadata, endpoint string, form u
 	}
 	defer resp.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("reading the issuer's answer: %w", newCleanError(err, sent))
+	if err == nil && len(body) > maxAnswer {
+		err = errors.New("the issuer's answer is over 1 MiB")
+	} else if err != nil {
+		err = fmt.Errorf("reading the issuer's answer: %w", newCleanError(err, sent))
 	}
-	if len(body) > maxAnswer {
-		return nil, nil, nil, errors.New("the issuer's answer is over 1 MiB")
-	}
-	return resp, body, sent, nil
+	return resp, body, sent, err
 }
 
 // tokenError is an error answer of the token endpoint (RFC 6749, 5.2), with
@@ -223,6 +216,12 @@ type tokenError struct {
 	suberror   string
 	claims     string
 	retryAfter time.Time
+}
+
+func withoutCookies(h http.Header) http.Header {
+	h = h.Clone()
+	h.Del("Set-Cookie")
+	return h
 }
 
 func (e *tokenError) Error() string {

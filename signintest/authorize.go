@@ -239,6 +239,10 @@ func (i *Issuer) endSession(w http.ResponseWriter, x *exchange) {
 			return
 		}
 		clientID = aud
+		if x.b.NewestHintOnly && hint != i.NewestIDToken(fmt.Sprint(token.claims["sid"])) {
+			http.Error(w, "signintest: id_token_hint is not the newest ID token", http.StatusBadRequest)
+			return
+		}
 	}
 	if c, err := x.r.Cookie(sessionCookie); err == nil {
 		i.mu.Lock()
@@ -265,6 +269,14 @@ func (i *Issuer) endSession(w http.ResponseWriter, x *exchange) {
 	}
 	w.Header().Set("Location", u.String())
 	w.WriteHeader(http.StatusSeeOther)
+}
+
+// NewestIDToken returns the last ID token of the session with the sid, as it was
+// sent. It is empty if there is none.
+func (i *Issuer) NewestIDToken(sid string) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.newest[sid]
 }
 
 // allKeys are all keys the issuer has ever signed with.

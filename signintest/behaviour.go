@@ -111,6 +111,11 @@ type Behaviour struct {
 	// OmitRefreshedIDToken leaves the ID token out of refresh answers.
 	OmitRefreshedIDToken bool
 
+	// NewestHintOnly makes the end_session endpoint answer 400 to an
+	// id_token_hint that is not the last ID token of its session, as Spring
+	// Authorization Server does.
+	NewestHintOnly bool
+
 	// EditDiscovery edits the discovery document. Values are those that
 	// encoding/json takes.
 	EditDiscovery func(document map[string]any)

@@ -8,17 +8,21 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"time"
 )
 
 // Fault is a way to answer badly. What is set is done in the order of the
-// fields. A Fault that only delays is followed by the usual answer.
+// fields. A Fault that only delays or edits is followed by the usual answer.
 type Fault struct {
 	// AfterProcessing does what was asked first: the code is spent, the
 	// refresh token rotated. Then comes the fault. It is how an answer gets
 	// lost. Otherwise nothing is done but the fault.
 	AfterProcessing bool
+
+	// Edit changes the usual answer, after what was asked has been done: its
+	// label, its length, whatever an issuer or a proxy gets wrong. It implies
+	// AfterProcessing.
+	Edit func(*Answer)
 
 	// Delay holds the answer for a time.
 	Delay time.Duration
@@ -192,14 +196,12 @@ func (i *Issuer) withFault(w http.ResponseWriter, x *exchange, serve func(http.R
 		return
 	}
 	answer := func() { serve(w, x) }
-	if f.AfterProcessing {
-		recorded := httptest.NewRecorder()
-		serve(recorded, x)
-		answer = func() {
-			maps.Copy(w.Header(), recorded.Header())
-			w.WriteHeader(recorded.Code)
-			w.Write(recorded.Body.Bytes())
+	if f.AfterProcessing || f.Edit != nil {
+		a := record(func(w http.ResponseWriter) { serve(w, x) })
+		if f.Edit != nil {
+			f.Edit(a)
 		}
+		answer = func() { a.write(w) }
 	}
 	if !i.hold(x, f) || f.Drop {
 		panic(http.ErrAbortHandler) // closes the connection, without a word

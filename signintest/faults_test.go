@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -354,5 +355,42 @@ func TestCallsToTheAPI(t *testing.T) {
 	call := p.issuer.LastCall(EndpointAPI)
 	if call.Token.Token != token || call.Token.Subject != "alice" || string(call.Body) != "hello" || call.N != 1 {
 		t.Errorf("recorded as %+v", call)
+	}
+}
+
+// An edited answer is one whose work has been done.
+func TestFaultEdit(t *testing.T) {
+	p := newParty(t, &IssuerOptions{Behaviour: func(b *Behaviour) { b.RefreshTokens = RefreshRotate }})
+	refresh := p.tokens()["refresh_token"].(string)
+	send := func(f Fault) (*http.Response, []byte, error) {
+		p.issuer.FailNext(EndpointToken, f)
+		resp, err := p.issuer.Client().PostForm(p.issuer.EndpointURL(EndpointToken), url.Values{
+			"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "client_id": {"client"}, "client_secret": {"secret"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return resp, body, err
+	}
+	var sent []byte
+	resp, body, err := send(Fault{Edit: func(a *Answer) {
+		a.Status = http.StatusCreated
+		a.Header.Set("Content-Type", "text/html")
+		sent, a.Body = a.Body, []byte("<p>")
+	}})
+	if err != nil || resp.StatusCode != http.StatusCreated || resp.Header.Get("Content-Type") != "text/html" || string(body) != "<p>" {
+		t.Errorf("%d %q %q, %v", resp.StatusCode, resp.Header, body, err)
+	}
+	var answer struct {
+		Refresh string `json:"refresh_token"`
+	}
+	if err := json.Unmarshal(sent, &answer); err != nil || answer.Refresh == "" || answer.Refresh == refresh {
+		t.Fatalf("the answer was %s", sent)
+	}
+	refresh = answer.Refresh // the old one is spent
+	if _, body, err = send(Fault{Edit: func(a *Answer) { a.Body, a.Cut = a.Body[:10], true }}); len(body) != 10 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("cut: %q, %v", body, err)
 	}
 }

@@ -98,6 +98,9 @@ func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, acce
 		}
 	}
 	i.remember(raw)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.newest[g.session.sid] = raw
 	return raw, nil
 }
 

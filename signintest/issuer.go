@@ -93,6 +93,7 @@ type Issuer struct {
 	consents map[consent]map[string]bool
 	jtis     map[string]bool
 	secrets  []string
+	newest   map[string]string // the last ID token of a session, by its sid
 	calls    map[Endpoint][]Call
 	arrived  chan struct{} // closed and replaced at each call
 	failing  map[Endpoint]Fault
@@ -124,6 +125,7 @@ func NewIssuer(tb testing.TB, options *IssuerOptions) *Issuer {
 		codes:    map[string]*grant{},
 		tokens:   map[string]*token{},
 		sessions: map[string]*session{},
+		newest:   map[string]string{},
 		consents: map[consent]map[string]bool{},
 		jtis:     map[string]bool{},
 		calls:    map[Endpoint][]Call{},

@@ -346,6 +346,21 @@ func TestUsersAndSessions(t *testing.T) {
 	}
 }
 
+func TestNewestHintOnly(t *testing.T) {
+	p := newParty(t, &IssuerOptions{Behaviour: func(b *Behaviour) { b.NewestHintOnly = true }})
+	first := p.tokens()
+	old := first["id_token"].(string)
+	_, refreshed := p.refresh(first["refresh_token"])
+	newest, _ := refreshed["id_token"].(string)
+	end := p.issuer.EndpointURL(EndpointEndSession) + "?post_logout_redirect_uri=" + url.QueryEscape(p.url) + "&id_token_hint="
+	if page := p.browser.Open(end + old); page.Status != http.StatusBadRequest {
+		t.Errorf("the ID token before the refresh: %d, want 400", page.Status)
+	}
+	if page := p.browser.Open(end + newest); newest == "" || page.URL != p.url {
+		t.Errorf("the newest ID token: %d at %s", page.Status, page.URL)
+	}
+}
+
 func TestEndSession(t *testing.T) {
 	p := newParty(t, nil)
 	hint := p.tokens()["id_token"].(string)

@@ -158,7 +158,7 @@ func checkValues(s *storeTest) {
 	for i := range every {
 		every[i] = byte(i)
 	}
-	big := make([]byte, 64<<10)
+	big := make([]byte, 256<<10)
 	for i := range big {
 		big[i] = byte(i * 31 >> 3)
 	}
