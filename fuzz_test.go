@@ -2,6 +2,7 @@ package signin
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -251,6 +252,36 @@ func FuzzSessionCookie(f *testing.F) {
 		}
 		if w.Code != http.StatusSeeOther || !strings.HasPrefix(w.Header().Get("Location"), a.issuer.URL()+"/") {
 			t.Errorf("%d to %q, want a sign-in", w.Code, w.Header().Get("Location"))
+		}
+	})
+}
+
+// FuzzRefreshTokenIn: of an answer that is whole, the refresh token is what
+// encoding/json reads; of one that is cut off anywhere it is that or none.
+func FuzzRefreshTokenIn(f *testing.F) {
+	for _, s := range []string{
+		`{"access_token":"a","refresh_token":"r","expires_in":3600}`, `{"refresh_token":17}`, `{"a":{"refresh_token":"x"}}`,
+		`{"refresh_token":"a","refresh_token":"b"}`, `["refresh_token","x"]`, `{"refresh_token":"\u0041\ud800"}`, `{"a":1}{"refresh_token":"x"}`, "<html>",
+	} {
+		f.Add([]byte(s), len(s)/2)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, cut int) {
+		got := refreshTokenIn(body)
+		var all map[string]json.RawMessage
+		if json.Unmarshal(body, &all) != nil || all == nil || bytes.Count(body, []byte("refresh")) > 1 || bytes.Contains(body, []byte{'\\'}) {
+			return
+		}
+		var want string
+		if json.Unmarshal(all["refresh_token"], &want) != nil || len(want) > maxRefreshToken {
+			want = ""
+		}
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if cut >= 0 && cut < len(body) {
+			if got := refreshTokenIn(body[:cut]); got != "" && got != want {
+				t.Errorf("cut off: %q, want %q or none", got, want)
+			}
 		}
 	})
 }
