@@ -116,6 +116,7 @@ func TestCallbackState(t *testing.T) {
 	// An Auth beside this one, with the same keys.
 	beside := func(edit func(*Config)) string {
 		c := a.cfg
+		c.Keys = [][]byte{bytes.Repeat([]byte{7}, 32)}
 		edit(&c)
 		other, err := New(c)
 		if err != nil {

@@ -15,15 +15,19 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed454743b5/signin/internal/clientauth"
-
 	"github.com/gorilla/sessions"
+
+	"github.com/seed454743b5/signin/internal/clientauth"
 	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/text"
 )
 
 // Config says who the issuer is, who we are to it, and how long a session
 // lasts. [New] copies it; later changes have no effect.
+//
+// A Config prints, logs and marshals as its name only, for it holds Keys. That
+// does not help where it stands in an unexported field of a struct: fmt calls
+// no methods on those.
 type Config struct {
 	// Issuer is the issuer's URL, as its discovery document spells it. For
 	// Microsoft Entra ID it may be made with [Entra]. An http URL is accepted
@@ -176,6 +180,17 @@ type Config struct {
 	// of ours. It must escape what it prints.
 	Page func(w http.ResponseWriter, r *http.Request, p Page)
 }
+
+type redacted = clientauth.Redacted
+
+// Format prints the type's name only.
+func (c Config) Format(s fmt.State, verb rune) { redacted("signin.Config").Format(s, verb) }
+
+// LogValue is the type's name only.
+func (c Config) LogValue() slog.Value { return redacted("signin.Config").LogValue() }
+
+// MarshalText is the type's name only.
+func (c Config) MarshalText() ([]byte, error) { return redacted("signin.Config").MarshalText() }
 
 const (
 	typeHybrid = "code id_token"

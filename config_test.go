@@ -2,9 +2,15 @@ package signin
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -208,5 +214,50 @@ func TestConfigIsCopied(t *testing.T) {
 	}
 	if _, err := a.keys.Open("test", nil, nil, sealed); err != nil {
 		t.Error("the keys changed")
+	}
+}
+
+// No key and no secret is in any text made of a Config or an Auth, wherever it
+// stands. Only a Config in an unexported field is out of our reach: its Keys
+// are a plain field, and fmt calls no methods there.
+func TestConfigPrinted(t *testing.T) {
+	c := goodConfig()
+	key, secret := []byte("key-key-key-key-key-key-key-key."), "correct-horse-battery"
+	c.Keys, c.Credential = [][]byte{key}, Secret(secret)
+	a, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaks := []string{
+		secret, string(key[:8]), hex.EncodeToString(key[:8]), strings.ToUpper(hex.EncodeToString(key[:8])), base64.StdEncoding.EncodeToString(key)[:16],
+		strings.Trim(fmt.Sprint(key[:8]), "[]"), strings.Trim(strings.TrimPrefix(fmt.Sprintf("%#v", key[:8]), "[]byte"), "{}"),
+	}
+	type site struct {
+		Config *Config
+		Auth   *Auth
+	}
+	type embedding struct{ Config }
+	type hidden struct{ auth *Auth }
+	copied := reflect.ValueOf(a).Elem().Interface() // as fmt.Print(*a)
+	for _, v := range []any{c, &c, a, copied, site{&c, a}, []Config{c}, map[string]any{"c": c, "a": a}, embedding{c}, hidden{a}, &hidden{a}, a.cfg, a.keys} {
+		var out bytes.Buffer
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("v", "v", v)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("v", "v", v)
+		if encoded, err := json.Marshal(v); err != nil {
+			t.Errorf("%T: json.Marshal: %v", v, err)
+		} else {
+			out.Write(encoded)
+		}
+		for _, leak := range leaks {
+			if strings.Contains(out.String(), leak) {
+				t.Errorf("a %T shows %q in\n%.2000s", v, leak, &out)
+			}
+		}
+	}
+	if got := fmt.Sprint(c, a); got != "signin.Config signin.Auth" {
+		t.Errorf("printed as %q, want the names", got)
 	}
 }

@@ -90,7 +90,7 @@ func TestApplicationsApart(t *testing.T) {
 	store := NewMemoryStore()
 	portal := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.Store = store } })
 	cookie, _ := portal.signIn().Cookie(portal.url, "__Host-signin")
-	staff := sharing(t, store, "https://staff.example.test", portal.cfg.Keys...)
+	staff := sharing(t, store, "https://staff.example.test", bytes.Repeat([]byte{7}, 32))
 	r := httptest.NewRequest("GET", "https://app.example.test/", nil)
 	r.AddCookie(&http.Cookie{Name: "__Host-signin", Value: cookie})
 	w := httptest.NewRecorder()

@@ -65,9 +65,11 @@ import (
 )
 
 // Auth signs users in to one application at one issuer. Its methods may be
-// used concurrently. Make one with [New].
+// used concurrently. Make one with [New]. It prints, logs and marshals as its
+// name only.
 type Auth struct {
-	cfg      Config
+	redacted
+	cfg      Config // without Keys, which keys holds
 	sites    sites
 	keys     seal.Keyring
 	lists    once.Turns // at the lists of the index
@@ -101,9 +103,12 @@ func New(c Config) (*Auth, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
+	keys := seal.New(c.Keys)
+	c.Keys = nil // a dump by reflection, which calls no methods, must not show them
 	a := &Auth{
+		redacted:     "signin.Auth",
 		cfg:          c,
-		keys:         seal.New(c.Keys),
+		keys:         keys,
 		store:        c.Store,
 		sessions:     c.Sessions,
 		opened:       newOpened(),

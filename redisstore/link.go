@@ -88,14 +88,16 @@ func OpenWith(opt rueidis.ClientOption) *Store {
 	// between calls, and one call's deadline would close it for all.
 	opt.AlwaysPipelining = !opt.DisableAutoPipelining
 	s := new(Store)
-	s.link.opt = opt
+	s.link.opt = func() rueidis.ClientOption { return opt }
 	return s
 }
 
-// link is the client, made when it is first needed.
+// link is the client, made when it is first needed. The options hold Redis's
+// password. They sit behind a function value, so that a Store prints as none
+// of them, also where fmt calls no methods.
 type link struct {
 	shared rueidis.Client // the caller's; nil: ours, from opt
-	opt    rueidis.ClientOption
+	opt    func() rueidis.ClientOption
 	own    atomic.Pointer[rueidis.Client]
 
 	mu     sync.Mutex // guards dial and closed
@@ -147,9 +149,12 @@ func (l *link) client(ctx context.Context) (rueidis.Client, error) {
 }
 
 func (l *link) connect(d *dial) {
-	client, err := newClient(l.opt)
+	var opt rueidis.ClientOption // of a Store that nobody made: no address, an error
+	if l.opt != nil {
+		opt = l.opt()
+	}
+	client, err := newClient(opt)
 	if errors.Is(err, rueidis.ErrNoCache) {
-		opt := l.opt
 		opt.DisableCache = true
 		client, err = newClient(opt)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -425,5 +426,26 @@ func wantValue(tb testing.TB, s *Store, key, want string) {
 	tb.Helper()
 	if v, ok, err := s.Get(context.Background(), key); err != nil || !ok || string(v) != want {
 		tb.Errorf("Get = %.40q, %t, %v; want %.40q", v, ok, err, want)
+	}
+}
+
+// The password is in no text made of a Store.
+func TestPrinted(t *testing.T) {
+	const password = "correct-horse-battery"
+	s, err := Open("redis://user:" + password + "@127.0.0.1:1/0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var out bytes.Buffer
+	for _, v := range []any{s, struct{ S any }{s}, struct{ s any }{s}, []*Store{s}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		slog.New(slog.NewTextHandler(&out, nil)).Info("s", "s", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("s", "s", v)
+	}
+	if strings.Contains(out.String(), password) || strings.Contains(out.String(), fmt.Sprintf("%x", password)) {
+		t.Errorf("the password is in\n%s", &out)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -36,17 +37,20 @@ var ErrUnsealed = errors.New("does not open under our keys")
 // Keyring holds the keys derived from Config.Keys. The first seals, all open.
 type Keyring []Key
 
-// Key is one configured key, as the secrets derived from it.
+// Key is one configured key, as the secrets derived from it. The secret sits
+// behind a function value, so that a dump by reflection, which calls no
+// methods, shows an address.
 type Key struct {
 	id     [keyIDLen]byte
-	secret []byte
+	secret func() []byte
 }
 
 // New derives a Keyring. Each of keys is 32 random bytes.
 func New(keys [][]byte) Keyring {
 	ring := make(Keyring, len(keys))
 	for i, k := range keys {
-		ring[i].secret = derive(k, nil, "root", 32)
+		secret := derive(k, nil, "root", 32)
+		ring[i].secret = func() []byte { return secret }
 		copy(ring[i].id[:], derive(k, nil, "id", keyIDLen))
 	}
 	return ring
@@ -55,12 +59,12 @@ func New(keys [][]byte) Keyring {
 // Name is where a value stands in the store under this key, for who knows what
 // it is called. Nobody else can tell whose it is.
 func (k Key) Name(kind, value string) string {
-	return kind + "." + Encode(MAC(derive(k.secret, nil, "index "+kind, 32), []byte(value))[:24])
+	return kind + "." + Encode(MAC(derive(k.secret(), nil, "index "+kind, 32), []byte(value))[:24])
 }
 
 // Subkey is n bytes for one purpose outside this package, made of the key.
 func (k Key) Subkey(salt []byte, info string, n int) []byte {
-	return derive(k.secret, salt, info, n)
+	return derive(k.secret(), salt, info, n)
 }
 
 // Seal encrypts plain for one purpose. Only who has bind too can open it, and
@@ -93,7 +97,7 @@ func (ring Keyring) Open(purpose string, bind, aad, sealed []byte) ([]byte, erro
 }
 
 func (k Key) cipher(purpose string, bind, salt []byte) (cipher.AEAD, []byte) {
-	secret := append(append(make([]byte, 0, len(k.secret)+len(bind)), k.secret...), bind...)
+	secret := slices.Concat(k.secret(), bind)
 	material := derive(secret, salt, purpose, 32+12)
 	block, err := aes.NewCipher(material[:32])
 	if err != nil {

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -134,6 +135,23 @@ func TestDecode(t *testing.T) {
 	for _, s := range []string{"A", "AB", "AA==", "AA\n", "\rAA", "A A", "A+8", "A/8", "AA.", "é"} {
 		if got, err := Decode(s); err == nil {
 			t.Errorf("decode(%q) = %x, want an error", s, got)
+		}
+	}
+}
+
+// The bytes of a key, and of what is derived from it for good, are in no text
+// made of a Keyring.
+func TestPrinted(t *testing.T) {
+	ring := New([][]byte{keyA})
+	for _, secret := range [][]byte{keyA, ring[0].secret()} {
+		for _, v := range []any{ring, ring[0], &ring[0], struct{ r Keyring }{ring}} {
+			for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%s"} {
+				for _, form := range []string{fmt.Sprintf("%x", secret[:8]), strings.Trim(fmt.Sprint(secret[:8]), "[]"), strings.Trim(strings.TrimPrefix(fmt.Sprintf("%#v", secret[:8]), "[]byte"), "{}")} {
+					if out := fmt.Sprintf(verb, v); strings.Contains(out, form) || strings.Contains(out, string(secret[:8])) {
+						t.Errorf("%s of a %T shows %s", verb, v, out)
+					}
+				}
+			}
 		}
 	}
 }
