@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,19 @@ func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) 
 		}
 		http.SetCookie(w, c)
 	}
+}
+
+// serveBrowser is writeBrowser in an answer of next. A cookie that an answer of
+// ours sets there meanwhile stands: a challenge is tied to it.
+func (a *Auth) serveBrowser(next http.Handler, w http.ResponseWriter, r *http.Request, b *browser) {
+	ours := a.browserCookies(a.isSecure(r))[0] + "="
+	late := &lateCookie{w, func() {
+		if !slices.ContainsFunc(w.Header()["Set-Cookie"], func(c string) bool { return strings.HasPrefix(c, ours) }) {
+			a.writeBrowser(w, r, b)
+		}
+	}}
+	next.ServeHTTP(late, r)
+	late.settle() // next need not have written anything
 }
 
 const (

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -109,11 +108,10 @@ func readAnswer(r *http.Request, home string) (url.Values, error) {
 		if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
 			return nil, reject(pageCallbackUnreadable, home, "not a form")
 		}
-		body, err := io.ReadAll(io.LimitReader(r.Body, maxCallback+1))
-		if err != nil {
+		var err error
+		if raw, err = readForm(r); err != nil {
 			return nil, reject(pageCallbackUnreadable, home, "body cannot be read")
 		}
-		raw = string(body)
 	default:
 		return nil, reject(pageCallbackMethod, home, "method "+text.Printable(r.Method, 20))
 	}

@@ -85,6 +85,7 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 		a.fail(w, r, a.unavailable(a.returnTo(r), err), "", err)
 		return true
 	}
+	boundBody(w, r)
 	if mistake := need.check(); mistake != nil {
 		a.fail(w, r, newPage(pageInternal, a.returnTo(r).String()), "", fmt.Errorf("Challenge: %w", mistake))
 		return true

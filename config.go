@@ -143,6 +143,12 @@ type Config struct {
 	// in again at once.
 	SignedOutPath string
 
+	// NoFrontChannelLogout leaves the path of front-channel logout
+	// (/oidc/frontchannel-logout) to the application. The zero value serves it:
+	// whoever knows the sid of a session at the issuer can end that session
+	// with one GET. Set it if the issuer does not use it.
+	NoFrontChannelLogout bool
+
 	// SessionLifetime ends a session, used or not. Zero means 12 hours.
 	SessionLifetime time.Duration
 

@@ -3,7 +3,6 @@ package signin
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,39 +11,67 @@ import (
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
-// login starts a sign-in for whoever opens it: a link in an answer that could
-// not redirect, a person, or a third party (OpenID Connect Core, 4).
+// login starts a sign-in: for a link in an answer that could not redirect, for
+// a person, or for a third party (OpenID Connect Core, 4).
 //
 //	ask                               a link of ours, sealed
 //	return                            a page of this site
 //	iss, login_hint, target_link_uri  a third party's
 func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
-	home := a.site(r).path("/")
-	params := r.URL.Query()
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-	case http.MethodPost: // Core, 4 allows it; nothing but the redirect follows
-		body, err := io.ReadAll(io.LimitReader(r.Body, maxCallback+1))
-		if err != nil || len(body) > maxCallback {
-			a.fail(w, r, newPage(pageCallbackTooLarge, home), "", errors.New("login: form too large"))
-			return
-		}
-		if params, err = url.ParseQuery(string(body)); err != nil {
-			a.fail(w, r, newPage(pageCallbackUnreadable, home), "", errors.New("login: form does not parse"))
-			return
-		}
+	case http.MethodPost:
+		a.loginByGet(w, r)
+		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		a.fail(w, r, newPage(pageCallbackMethod, home), "", errors.New("login: method"))
+		a.fail(w, r, newPage(pageCallbackMethod, a.site(r).path("/")), "", errors.New("login: method"))
 		return
 	}
-	need, to, err := a.asked(r, params)
+	need, to, err := a.asked(r, r.URL.Query())
 	if err != nil {
-		a.fail(w, r, newPage(pageCallbackUnreadable, home), "", err)
+		a.fail(w, r, newPage(pageCallbackUnreadable, a.site(r).path("/")), "", err)
 		return
+	}
+	signsIn := need.Reason == ReasonSignIn || need.Reason == ReasonRefused
+	if signsIn && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		// Another site must not put a user who is signed in into an account of
+		// its choice (login_hint), or into none: the page that it means will do.
+		s, err := a.sessionFor(r)
+		if err != nil {
+			a.fail(w, r, a.unavailable(to, err), "", err)
+			return
+		}
+		if s != nil && !s.record.dead(a.now()) {
+			redirectWithin(w, to)
+			return
+		}
 	}
 	need.chosen = true
 	a.challenge(w, r, need, to)
+}
+
+// loginByGet answers a POST, which OpenID Connect Core, 4 allows: with the same
+// by GET, for the session cookie does not arrive with another site's POST.
+func (a *Auth) loginByGet(w http.ResponseWriter, r *http.Request) {
+	home := a.site(r).path("/")
+	body, err := readForm(r)
+	if err != nil || len(body) > maxCallback {
+		a.fail(w, r, newPage(pageCallbackTooLarge, home), "", errors.New("login: form too large or cut off"))
+		return
+	}
+	form, err := url.ParseQuery(body)
+	if err != nil {
+		a.fail(w, r, newPage(pageCallbackUnreadable, home), "", errors.New("login: form does not parse"))
+		return
+	}
+	same := url.Values{}
+	for _, name := range []string{"ask", "return", "iss", "login_hint", "target_link_uri"} {
+		if form.Has(name) {
+			same.Set(name, form.Get(name))
+		}
+	}
+	redirectWithin(w, newReturnPath(a.site(r).path(a.loginPath)+"?"+same.Encode()))
 }
 
 // asked says what a link to the login path asks for. Nothing in it is trusted

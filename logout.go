@@ -21,6 +21,10 @@ const (
 	// logoutAge is how old a logout token may be: there may be no exp.
 	logoutAge = 5 * time.Minute
 
+	// logoutLimit bounds one front-channel logout, which goes on without the
+	// frame that asked for it.
+	logoutLimit = 30 * time.Second
+
 	logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 )
 
@@ -69,11 +73,11 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
 		return errors.New("not a form")
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxCallback+1))
+	body, err := readForm(r)
 	if err != nil || len(body) > maxCallback {
 		return errors.New("form too large or cut off")
 	}
-	form, err := url.ParseQuery(string(body))
+	form, err := url.ParseQuery(body)
 	if err != nil || len(form["logout_token"]) != 1 {
 		return errors.New("want one logout_token")
 	}
@@ -231,31 +235,65 @@ func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "GET only", http.StatusMethodNotAllowed)
 		return
 	}
-	q := r.URL.Query()
-	iss, sid := q.Get("iss"), q.Get("sid")
-	if sid == "" || len(sid) > 1024 || len(q["sid"]) > 1 || len(q["iss"]) > 1 {
-		http.Error(w, "want iss and sid", http.StatusBadRequest)
-		return
-	}
-	// Entra sends sid alone.
-	meta, err := a.issuer.metadata(r.Context())
-	if err == nil && q.Has("iss") && !meta.rule.Names(iss) {
-		http.Error(w, "another issuer", http.StatusBadRequest)
-		return
-	}
-	n := 0
-	if err == nil {
-		n, err = a.endIndexed(context.WithoutCancel(r.Context()), indexSID, sid)
-	}
-	if err != nil {
+	err := a.logoutByName(r)
+	_, store := errors.AsType[*once.StoreError](err)
+	_, issuer := errors.AsType[*issuerError](err)
+	switch {
+	case err == nil:
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		io.WriteString(w, "<!DOCTYPE html><title>Signed out</title><p>Signed out.\n")
+	case store || issuer:
 		a.event(r.Context(), Event{Name: eventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
 		h.Set("Retry-After", "5")
 		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
-		return
+	default:
+		http.Error(w, "want iss and sid", http.StatusBadRequest)
 	}
-	if n > 0 {
-		a.event(r.Context(), Event{Name: eventSignedOut})
+}
+
+// logoutByName ends the sessions that iss and sid name. Anybody can ask for
+// that, with any sid. So it reads first and writes nothing where no session
+// stands under the sid, and requests for one sid share one call. A sign-in that
+// is under way then goes on; a logout token, which is signed, ends that too.
+func (a *Auth) logoutByName(r *http.Request) error {
+	q := r.URL.Query()
+	sid := q.Get("sid")
+	if sid == "" || len(sid) > 1024 || len(q["sid"]) > 1 || len(q["iss"]) > 1 {
+		return errors.New("front-channel logout: want one sid")
 	}
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	io.WriteString(w, "<!DOCTYPE html><title>Signed out</title><p>Signed out.\n")
+	meta, err := a.issuer.metadata(r.Context())
+	if err != nil {
+		return err
+	}
+	// Entra sends sid alone. Anybody else must say iss, too (Front-Channel
+	// Logout, 2): another issuer may have the same sid.
+	entra := meta.rule.Segment != ""
+	if !meta.rule.Names(q.Get("iss")) && (q.Has("iss") || !entra) {
+		return errors.New("front-channel logout: another issuer")
+	}
+	// The frame may be gone before all is done.
+	_, err = a.chores.Do(r.Context(), "sid."+sid, logoutLimit, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, a.endSID(ctx, sid)
+	})
+	return err
+}
+
+// endSID ends the sessions under a sid, if there are any.
+func (a *Auth) endSID(ctx context.Context, sid string) error {
+	for _, p := range a.indexPlaces(indexSID, sid) {
+		sealed, err := once.ReadFresh(ctx, a.store, p.name)
+		if err != nil {
+			return err
+		}
+		l := p.open(sealed)
+		if l.forget(a.now()); len(l.Sessions) == 0 {
+			continue
+		}
+		n, err := a.endIndexed(ctx, indexSID, sid)
+		if n > 0 {
+			a.event(ctx, Event{Name: eventSignedOut})
+		}
+		return err
+	}
+	return nil
 }

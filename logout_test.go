@@ -2,6 +2,7 @@ package signin
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -236,6 +237,9 @@ func TestFrontChannelLogout(t *testing.T) {
 		{"iss": {a.issuer.URL()}},
 		{"iss": {"https://evil.example"}, "sid": {sid}},
 		{"iss": {a.issuer.URL()}, "sid": {sid, sid}},
+		{"iss": {a.issuer.URL(), a.issuer.URL()}, "sid": {sid}},
+		{"sid": {sid}}, // another issuer may have the same
+		{"iss": {""}, "sid": {sid}},
 	} {
 		if got := frame(bad); got != 400 || !a.signedIn(one) {
 			t.Errorf("%v: status %d, signed in %t; want 400 and no effect", bad, got, a.signedIn(one))
@@ -246,6 +250,69 @@ func TestFrontChannelLogout(t *testing.T) {
 	}
 	if a.signedIn(one) || !a.signedIn(two) {
 		t.Errorf("signed in afterwards: %t and %t, want only the second", a.signedIn(one), a.signedIn(two))
+	}
+}
+
+// Entra sends sid alone. What it sends beside must be right all the same.
+func TestFrontChannelLogoutAtEntra(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.behaviour = func(b *signintest.Behaviour) { b.Entra = true }
+		o.config = func(c *Config) { c.Issuer += "/organizations/v2.0" }
+	})
+	one := a.signIn()
+	sid := a.sid(t, "alice")
+	for _, tc := range []struct {
+		query    url.Values
+		status   int
+		signedIn bool
+	}{
+		{url.Values{"sid": {sid}, "iss": {""}}, 400, true},
+		{url.Values{"sid": {sid}, "iss": {"https://evil.example"}}, 400, true},
+		{url.Values{"sid": {"another"}}, 200, true},
+		{url.Values{"sid": {sid}}, 200, false},
+		{url.Values{"sid": {sid}}, 200, false},
+	} {
+		p := a.browser().Open(a.url + "/oidc/frontchannel-logout?" + tc.query.Encode())
+		if got := a.signedIn(one); p.Status != tc.status || got != tc.signedIn {
+			t.Errorf("%v: status %d, signed in %t; want %d, %t", tc.query, p.Status, got, tc.status, tc.signedIn)
+		}
+	}
+}
+
+// Requests for one sid share one call, so that a crowd costs the store no more
+// than one of them, and all hear that the session has ended.
+func TestFrontChannelLogoutAtOnce(t *testing.T) {
+	newLab(t, labOptions{}, func(l *lab) {
+		s := newStrangers(l, nil)
+		l.replicas[0] = s.replica
+		cookies := l.signIn("alice")
+		info := l.issuer.Tokens("alice")[0]
+		q := url.Values{"iss": {l.issuer.URL()}, "sid": {info.SessionID}}
+		before := s.store.calls.Load()
+		together(300, func(int) {
+			r := httptest.NewRequest("GET", "https://app.example.test/oidc/frontchannel-logout?"+q.Encode(), nil)
+			if got := s.serve(r, "", nil).StatusCode; got != http.StatusOK {
+				t.Errorf("status %d, want 200", got)
+			}
+		})
+		if n := s.store.calls.Load() - before; n > 20 {
+			t.Errorf("%d calls of the store, want 20 at most", n)
+		}
+		if l.record(cookies) != nil {
+			t.Error("the session is still there")
+		}
+	})
+}
+
+// Whoever does not use front-channel logout can be without its path.
+func TestNoFrontChannelLogout(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.config = func(c *Config) { c.NoFrontChannelLogout = true }
+	})
+	b := a.signIn()
+	q := url.Values{"iss": {a.issuer.URL()}, "sid": {a.sid(t, "alice")}}
+	if p := b.Open(a.url + "/oidc/frontchannel-logout?" + q.Encode()); p.Status != http.StatusNotFound || !a.signedIn(b) {
+		t.Errorf("status %d, signed in %t; want the application's 404 and no effect", p.Status, a.signedIn(b))
 	}
 }
 

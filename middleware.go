@@ -44,7 +44,12 @@
 //	/oidc/login                starts a sign-in (initiate_login_uri)
 //	/oidc/signed-out           says so; see [Config].SignedOutPath
 //	/oidc/backchannel-logout   backchannel_logout_uri
-//	/oidc/frontchannel-logout  frontchannel_logout_uri
+//	/oidc/frontchannel-logout  frontchannel_logout_uri; see [Config].NoFrontChannelLogout
+//
+// The body of a request that Handler, SignOut, RequireUser or Challenge answers
+// has ten seconds to arrive. That needs a ResponseWriter from which
+// [http.ResponseController] reaches SetReadDeadline; where a middleware around
+// Handler hides it, set [http.Server].ReadTimeout.
 package signin
 
 import (
@@ -89,6 +94,7 @@ type Auth struct {
 	plainBrowser  []string // and over http
 
 	redemptions once.Flights[*redeemed]
+	refused     backoff // codes, by the key of their claim
 	refreshes   once.Flights[*renewed]
 	backoff     backoff
 	apps        appTokens
@@ -132,13 +138,16 @@ func New(c Config) (*Auth, error) {
 		a.sessions = newCookieStore(a.keys, a.party(), c.SessionLifetime)
 	}
 	a.paths = make(map[string]http.HandlerFunc)
-	for name, h := range map[string]http.HandlerFunc{
+	ours := map[string]http.HandlerFunc{
 		c.CallbackPath:                        a.callback,
 		a.loginPath:                           a.login,
 		sibling(c.CallbackPath, "signed-out"): a.signedOut,
-		sibling(c.CallbackPath, "backchannel-logout"):  a.backChannelLogout,
-		sibling(c.CallbackPath, "frontchannel-logout"): a.frontChannelLogout,
-	} {
+		sibling(c.CallbackPath, "backchannel-logout"): a.backChannelLogout,
+	}
+	if !c.NoFrontChannelLogout {
+		ours[sibling(c.CallbackPath, "frontchannel-logout")] = a.frontChannelLogout
+	}
+	for name, h := range ours {
 		a.paths[name] = h
 		a.paths[prefix+name] = h // where nobody strips the prefix
 	}
@@ -175,6 +184,7 @@ func (a *Auth) Handler(next http.Handler) http.Handler {
 			return
 		}
 		if ours, ok := a.paths[r.URL.Path]; ok {
+			boundBody(w, r)
 			ours(w, r)
 			return
 		}
@@ -183,7 +193,9 @@ func (a *Auth) Handler(next http.Handler) http.Handler {
 }
 
 // RequireUser lets requests of signed-in users through to next. Others are
-// challenged as [Auth.Challenge] does it. If the store fails they get 503.
+// challenged as [Auth.Challenge] does it. If the store fails they get 503. The
+// ResponseWriter that next gets is the one that came in, but for the first page
+// after a sign-in: that may set a cookie, unless next marks it public.
 // It works below [Auth.Handler] only; elsewhere everybody is refused.
 func (a *Auth) RequireUser(next http.Handler) http.Handler {
 	return a.Require(Requirement{}, next)
@@ -235,15 +247,19 @@ func (a *Auth) Require(need Requirement, next http.Handler) http.Handler {
 		if err == nil {
 			err = a.meets(r.Context(), v, s, user, need, now)
 		}
+		if err != nil {
+			boundBody(w, r)
+		}
 		switch _, forbidden := errors.AsType[*forbiddenError](err); {
 		case err == nil:
-			if s != nil {
-				a.settleLoop(w, r, s, now)
-			}
 			if visitFrom(r.Context()) != v { // another Auth is nearer
 				r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 			}
-			next.ServeHTTP(w, r)
+			if s == nil {
+				next.ServeHTTP(w, r)
+				return
+			}
+			a.serveSettled(next, w, r, s, now)
 		case forbidden:
 			a.fail(w, r, newForbiddenPage(user.Name(), a.switchAccount(r, a.returnTo(r))), "", err)
 		case a.Challenge(w, r, err):

@@ -38,8 +38,8 @@ import (
 // redeem-timeout, issuer-error, cancelled, consent-refused, no-cookies): loop,
 // answer-too-large, issuer-unavailable, store-unavailable, internal-error, sign-in-required, more-required,
 // session-ended, permission-needed, forbidden, account-refused, signed-out,
-// sign-out, sign-out-refused. More may be added, so an unknown kind deserves
-// its own Title and Text.
+// still-signed-in, sign-out, sign-out-refused. More may be added, so an unknown
+// kind deserves its own Title and Text.
 type Page struct {
 	// Kind names the occasion. It does not change between versions.
 	Kind string

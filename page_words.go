@@ -33,6 +33,7 @@ const (
 	pageForbidden          = "forbidden"
 	pageAccountRefused     = "account-refused"
 	pageSignedOut          = "signed-out"
+	pageStillSignedIn      = "still-signed-in"
 	pageSignOut            = "sign-out"
 	pageSignOutRefused     = "sign-out-refused"
 )
@@ -187,6 +188,11 @@ var pageWords = map[string]struct {
 		http.StatusOK, "You are signed out",
 		"Your session on this site has ended.",
 		"On a device that others use, too, close the browser as well.", signInAgain,
+	},
+	pageStillSignedIn: {
+		http.StatusOK, "You are still signed in",
+		"Your session on this site has not ended.",
+		"If you want to sign out, go to the site and do it there.", "Go to the site",
 	},
 	pageSignOut: {
 		http.StatusOK, "Sign out?",

@@ -14,7 +14,9 @@ import (
 // sets the browser cookie, so that a client that keeps no cookies, a crawler
 // say, is never sent anywhere. Whoever is not recognised, or has signed out,
 // sees the page as it is; so does everybody while the issuer or the store
-// fails. The first answer sets a cookie: next must not let caches share it.
+// fails. The first answer sets a cookie, unless next lets caches share it
+// (Cache-Control: public): such a page recognises those only whom another page
+// has given the cookie.
 func (a *Auth) Recognize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := a.visitOf(r.Context())
@@ -29,9 +31,11 @@ func (a *Auth) Recognize(next http.Handler) http.Handler {
 		b := a.readBrowser(r)
 		switch {
 		case b == nil:
-			a.writeBrowser(w, r, &browser{secret: seal.Random(secretLen)})
+			a.serveBrowser(next, w, r, &browser{secret: seal.Random(secretLen)})
+			return
 		case !b.asked && a.ready(r):
 			b.asked = true
+			boundBody(w, r)
 			need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "none", silent: true}
 			a.challengeBrowser(w, r, b, need, a.returnTo(r))
 			return

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -22,6 +23,10 @@ const (
 	// be presented, and then some.
 	claimLifetime = stateLifetime + 30*time.Minute
 
+	// refusedLifetime is how long a code that the issuer has refused is
+	// remembered, by this process only.
+	refusedLifetime = time.Minute
+
 	claimDone   = 'D'
 	claimFailed = 'F'
 )
@@ -36,8 +41,16 @@ type redeemed struct {
 // was done before, here or on another replica. Only the browser that began
 // gets here: its cookie opens the outcome. If whoever claimed the state died,
 // the code may have been spent, and it is not tried again.
+//
+// A code that the issuer has refused leaves nothing in the store: with
+// [Config].ResponseType "code" anybody can come here with a made-up one, and
+// each would be kept for as long as a claim. Nothing has been issued for it, so
+// sending it once more could spend nothing twice.
 func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken) (*redeemed, error) {
 	key := seal.StoreKey("c", tx.ID)
+	if a.refused.waiting(key, a.now()) != nil {
+		return nil, errStale
+	}
 	claim, outcome, err := once.Acquire(ctx, a.store, key, claimLifetime)
 	if err != nil {
 		return nil, err
@@ -48,10 +61,22 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 	// Deferred, for a panic must not leave a claim that is kept for ever.
 	left := []byte{claimFailed}
 	defer func() { a.endClaim(ctx, claim, left) }()
-	if claim.Orphaned {
+	refused := func() {
+		left = nil
+		a.refused.set(key, failure{err: errStale, until: a.now().Add(refusedLifetime)})
+	}
+	switch {
+	case claim.Orphaned:
+		return nil, errStale
+	case claim.Followed: // whoever held it has had the code refused
+		refused()
 		return nil, errStale
 	}
 	done, err := a.redeem(ctx, meta, tx, b, code, front)
+	if refusesCode(err) {
+		refused()
+		once.Sleep(ctx, failureShared) // copies of this callback, which wait for the claim
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -214,6 +239,19 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 		}
 	}
 	return s, nil
+}
+
+// refusesCode reports whether the issuer has certainly issued nothing for a
+// code. An answer that speaks of a failure of its own may have come too late.
+func refusesCode(err error) bool {
+	e, ok := errors.AsType[*tokenError](err)
+	switch {
+	case !ok || e.status() >= 500 || e.status() == http.StatusRequestTimeout:
+		return false
+	case e.ErrorCode == "" || e.status() == http.StatusTooManyRequests:
+		return e.status() >= 400 // turned away before anybody looked at the code
+	}
+	return !e.passes()
 }
 
 // redemptionFailed tells what a user can wait out from what they cannot.

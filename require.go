@@ -21,14 +21,16 @@ func positive(d time.Duration) *time.Duration {
 	return &d
 }
 
-// settleLoop forgets round trips once somebody is signed in at the end of
-// them. Only a young session can have any, so that older ones pay nothing.
-func (a *Auth) settleLoop(w http.ResponseWriter, r *http.Request, s *session, now time.Time) {
-	if now.Sub(time.Unix(s.record.Created, 0)) > loopWindow {
-		return
+// serveSettled serves next to a user who is signed in, and forgets the round
+// trips at whose end that is. Only a young session can have any, so that older
+// ones pay nothing.
+func (a *Auth) serveSettled(next http.Handler, w http.ResponseWriter, r *http.Request, s *session, now time.Time) {
+	if now.Sub(time.Unix(s.record.Created, 0)) <= loopWindow && a.kind(r) == kindNavigation {
+		if b := a.readBrowser(r); b != nil && b.need == loopSignIn && b.trips > 0 {
+			b.progressed()
+			a.serveBrowser(next, w, r, b)
+			return
+		}
 	}
-	if b := a.readBrowser(r); b != nil && b.need == loopSignIn && b.trips > 0 {
-		b.progressed()
-		a.writeBrowser(w, r, b)
-	}
+	next.ServeHTTP(w, r)
 }

@@ -30,6 +30,7 @@ const maxHint = 4 << 10
 // refused. If the store fails, the browser's session stays and the answer is
 // 503; a second attempt ends all.
 func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
+	boundBody(w, r)
 	here := a.requestPath(r)
 	switch r.Method {
 	case http.MethodPost:
@@ -83,8 +84,21 @@ func (a *Auth) backFromIssuer(r *http.Request) bool {
 	return err == nil
 }
 
-// signedOut is a page to land on after a sign-out.
+// signedOut is a page to land on after a sign-out. Anybody can send a browser
+// here: a user who is signed in must not believe otherwise.
 func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
+	home := a.site(r).path("/")
+	s, err := a.sessionFor(r)
+	switch {
+	case err != nil:
+		a.fail(w, r, a.unavailable(newReturnPath(home), err), "", err)
+		return
+	case s != nil:
+		page := newPage(pageStillSignedIn, home)
+		page.User = s.user.Name()
+		writePage(w, r, page, a.cfg.Page)
+		return
+	}
 	writePage(w, r, newPage(pageSignedOut, a.site(r).path(a.loginPath)), a.cfg.Page)
 }
 

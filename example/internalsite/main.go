@@ -78,8 +78,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	if p.base, err = url.Parse(config.BaseURL); err != nil {
 		return err
 	}
-	// No limit on a whole request or answer: uploads, events and WebSockets
-	// take as long as they take.
+	// No limit on a whole request or answer: uploads, events and WebSockets of
+	// users take as long as they take. For strangers see proxy.handler.
 	server := &http.Server{Handler: p.handler(auth, log), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -35,6 +36,9 @@ type proxy struct {
 	passToken bool
 }
 
+// strangersBody is how long a request body may take until we know whose it is.
+const strangersBody = 10 * time.Second
+
 type tokenKey struct{}
 
 func (p *proxy) handler(auth *signin.Auth, log *slog.Logger) http.Handler {
@@ -59,10 +63,11 @@ func (p *proxy) handler(auth *signin.Auth, log *slog.Logger) http.Handler {
 			}
 			r = r.WithContext(context.WithValue(r.Context(), tokenKey{}, token.AccessToken))
 		}
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		reverse.ServeHTTP(w, r)
 	}))
 	// Not a ServeMux: it would redirect //paths that upstream may know.
-	return auth.Handler(http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	guarded := http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch upgrade := r.Header.Get("Upgrade"); {
 		case r.URL.Path == "/oidc/signout":
 			auth.SignOut(w, r)
@@ -79,7 +84,15 @@ func (p *proxy) handler(auth *signin.Auth, log *slog.Logger) http.Handler {
 		default:
 			site.ServeHTTP(w, r)
 		}
-	})))
+	}))
+	// What upstream does not read, we do: a stranger's form that never ends
+	// would hold its connection.
+	return auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(strangersBody))
+		}
+		guarded.ServeHTTP(w, r)
+	}))
 }
 
 // rewrite makes the request to upstream. ReverseProxy has removed hop-by-hop

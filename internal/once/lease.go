@@ -44,6 +44,9 @@ type Lease struct {
 	// to do may have been done.
 	Orphaned bool
 
+	// Followed says that another held it while we waited, and left nothing.
+	Followed bool
+
 	mu     sync.Mutex
 	value  []byte    // what we last knew to be written; guarded by mu, with what follows
 	proved time.Time // when we were last known to hold it
@@ -60,6 +63,7 @@ func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 	l := &Lease{store: store, Key: key, ttl: ttl}
 	l.value = append(append([]byte{LeaseMark}, seal.Random(16)...), make([]byte, 8)...)
 
+	watched := false      // whether there was a holder
 	var seen []byte       // the holder's value, as last read
 	var since time.Time   // when we first saw it
 	var failing time.Time // since when the store does not answer
@@ -86,7 +90,7 @@ func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 			}
 		case swapped, bytes.Equal(found, l.value):
 			// The latter: our Swap arrived, its answer did not.
-			l.Orphaned = old != nil
+			l.Orphaned, l.Followed = old != nil, watched && old == nil
 			l.proved = asked
 			l.keep(ctx)
 			return l, nil, nil
@@ -95,6 +99,7 @@ func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 		case len(found) == 0:
 			seen, old = nil, nil // its holder has ended it
 		case !bytes.Equal(found, seen):
+			watched = true
 			seen, since, old = found, time.Now(), nil
 		case time.Since(since) >= LeaseStale:
 			old = found
