@@ -59,7 +59,7 @@ func (r Rule) check(u *User) error {
 // Without domains it admits nobody.
 //
 // The email claim must hold one plain ASCII address, and email_verified must
-// be true. Microsoft Entra ID sends no email_verified, and its users can write
+// be true, or "true" as some issuers write it. Microsoft Entra ID sends no email_verified, and its users can write
 // another's address into theirs: there xms_edov must be true, an optional
 // claim to be added to the application's registration together with email.
 //
@@ -96,7 +96,7 @@ func verifiedDomain(u *User, claims map[string]any) (string, error) {
 		return "", errors.New("claim email is missing or not a string")
 	}
 	verified, said := claims["email_verified"]
-	if said && verified != true {
+	if said && verified != true && verified != "true" {
 		return "", errors.New("the e-mail address is not verified: email_verified is not true")
 	}
 	if _, onEntra := family.CloudOf(u.Issuer); onEntra {
@@ -152,6 +152,12 @@ func plainDomain(s string) bool {
 // one value, spaces and all. A claim that is missing, or anything else than
 // that, denies. Without values it admits nobody.
 //
+// A claim inside another is named by its path, with dots:
+// "realm_access.roles" (Keycloak). Names may have dots themselves, as
+// "https://example.com/roles" has. A name that can be read in two ways, both
+// of which are there, denies. Where the roles are the names of an object's
+// members, and each of those is an object (ZITADEL), the names are the values.
+//
 // Microsoft Entra ID leaves the groups of a user with many of them out of the
 // token, and says only where to ask for them. That denies with an error that
 // says so: assign app roles, or let the registration emit only the groups
@@ -166,14 +172,16 @@ func AllowClaim(name string, values ...string) Rule {
 		if err != nil {
 			return err
 		}
-		claim, ok := claims[name]
-		if !ok {
-			if elsewhere(claims, name) {
-				return fmt.Errorf("claim %q has too many values for the token and was left out (overage): what the user has cannot be told", name)
-			}
+		found := atPath(claims, name, 0)
+		switch first, _, _ := strings.Cut(name, "."); {
+		case len(found) == 0 && (elsewhere(claims, name) || elsewhere(claims, first)):
+			return fmt.Errorf("claim %q has too many values for the token and was left out (overage): what the user has cannot be told", name)
+		case len(found) == 0:
 			return fmt.Errorf("claim %q is missing", name)
+		case len(found) > 1:
+			return fmt.Errorf("claim %q is there twice: once by that name and once inside another claim", name)
 		}
-		has, ok := stringsOf(claim)
+		has, ok := stringsOf(found[0])
 		if !ok {
 			return fmt.Errorf("claim %q is neither a string nor a list of strings", name)
 		}
@@ -184,7 +192,29 @@ func AllowClaim(name string, values ...string) Rule {
 	}
 }
 
-// stringsOf returns a string, or a list of nothing else, as a list.
+// maxPath bounds the objects that a claim's path descends.
+const maxPath = 8
+
+// atPath returns what a name can mean: the member of that name, and what the
+// rest of it means inside the members that its first parts name.
+func atPath(object map[string]any, name string, depth int) []any {
+	var found []any
+	if v, ok := object[name]; ok {
+		found = append(found, v)
+	}
+	for i, r := range name {
+		if r != '.' || depth == maxPath {
+			continue
+		}
+		if inner, ok := object[name[:i]].(map[string]any); ok {
+			found = append(found, atPath(inner, name[i+1:], depth+1)...)
+		}
+	}
+	return found
+}
+
+// stringsOf returns a string, or a list of nothing else, as a list. Of an
+// object of objects it returns the names.
 func stringsOf(claim any) ([]string, bool) {
 	switch c := claim.(type) {
 	case string:
@@ -199,6 +229,15 @@ func stringsOf(claim any) ([]string, bool) {
 			list = append(list, s)
 		}
 		return list, true
+	case map[string]any:
+		list := make([]string, 0, len(c))
+		for name, v := range c {
+			if inner, ok := v.(map[string]any); !ok || len(inner) == 0 {
+				return nil, false
+			}
+			list = append(list, name)
+		}
+		return list, len(list) > 0
 	}
 	return nil, false
 }

@@ -79,7 +79,11 @@ func TestAllowEmailDomain(t *testing.T) {
 		{name: "unverified", claims: `{"email":"alice@example.com","email_verified":false}`, want: unverified},
 		{name: "not said", claims: `{"email":"alice@example.com"}`, want: unverified},
 		{name: "null", claims: `{"email":"alice@example.com","email_verified":null}`, want: unverified},
-		{name: "a string", claims: `{"email":"alice@example.com","email_verified":"true"}`, want: unverified},
+		{name: "a string", claims: `{"email":"alice@example.com","email_verified":"true"}`},
+		{name: "the string false", claims: `{"email":"alice@example.com","email_verified":"false"}`, want: unverified},
+		{name: "an empty string", claims: `{"email":"alice@example.com","email_verified":""}`, want: unverified},
+		{name: "a string by another case", claims: `{"email":"alice@example.com","email_verified":"True"}`, want: unverified},
+		{name: "a list", claims: `{"email":"alice@example.com","email_verified":[true]}`, want: unverified},
 		{name: "a number", claims: `{"email":"alice@example.com","email_verified":1}`, want: unverified},
 		{name: "another claim by case", claims: `{"email":"alice@example.com","EMAIL_VERIFIED":true}`, want: unverified},
 		{name: "xms_edov of a stranger", claims: `{"email":"alice@example.com","xms_edov":true}`, want: unverified},
@@ -150,6 +154,52 @@ func TestAllowClaim(t *testing.T) {
 	checkRule(t, AllowClaim("roles", "Admin"), []ruleCase{
 		{name: "roles beside a groups overage", claims: `{"roles":["Admin"],"hasgroups":true}`},
 		{name: "hasgroups says nothing of roles", claims: `{"hasgroups":true}`, want: missing},
+	})
+}
+
+// A claim inside another is named by its path, and fails as closed as any.
+func TestAllowClaimInside(t *testing.T) {
+	const none, shape, missing, twice, overage = "none of the values", "neither a string nor a list", "is missing", "twice", "overage"
+	checkRule(t, AllowClaim("realm_access.roles", "admin"), []ruleCase{
+		{name: "list", claims: `{"realm_access":{"roles":["user","admin"]}}`},
+		{name: "string", claims: `{"realm_access":{"roles":"admin"}}`},
+		{name: "by its own name", claims: `{"realm_access.roles":["admin"]}`},
+		{name: "others", claims: `{"realm_access":{"roles":["user"]}}`, want: none},
+		{name: "empty", claims: `{"realm_access":{"roles":[]}}`, want: none},
+		{name: "missing", claims: `{"realm_access":{}}`, want: missing},
+		{name: "none", claims: `{}`, want: missing},
+		{name: "outer null", claims: `{"realm_access":null}`, want: missing},
+		{name: "outer string", claims: `{"realm_access":"roles"}`, want: missing},
+		{name: "outer list", claims: `{"realm_access":[{"roles":["admin"]}]}`, want: missing},
+		{name: "by case", claims: `{"Realm_access":{"roles":["admin"]},"realm_access":{"Roles":["admin"]}}`, want: missing},
+		{name: "at the top", claims: `{"roles":["admin"]}`, want: missing},
+		{name: "inner null", claims: `{"realm_access":{"roles":null}}`, want: shape},
+		{name: "inner true", claims: `{"realm_access":{"roles":true}}`, want: shape},
+		{name: "inner flags", claims: `{"realm_access":{"roles":{"admin":true}}}`, want: shape},
+		{name: "mixed", claims: `{"realm_access":{"roles":["admin",1]}}`, want: shape},
+		{name: "both ways", claims: `{"realm_access.roles":["admin"],"realm_access":{"roles":["user"]}}`, want: twice},
+		{name: "overage", claims: `{"_claim_names":{"realm_access":"src1"}}`, want: overage},
+	})
+	checkRule(t, AllowClaim("https://example.com/roles", "admin"), []ruleCase{
+		{name: "dots in the name", claims: `{"https://example.com/roles":["admin"]}`},
+		{name: "a part of the name", claims: `{"https://example":{"com/roles":["admin"]}}`},
+		{name: "missing", claims: `{"roles":["admin"]}`, want: missing},
+	})
+	checkRule(t, AllowClaim("resource_access.my.client.roles", "admin"), []ruleCase{
+		{name: "dots inside the path", claims: `{"resource_access":{"my.client":{"roles":["admin"]},"other":{"roles":["user"]}}}`},
+		{name: "another client's", claims: `{"resource_access":{"my":{"roles":["admin"]}}}`, want: missing},
+	})
+	checkRule(t, AllowClaim("urn:zitadel:iam:org:project:roles", "admin"), []ruleCase{
+		{name: "names of an object", claims: `{"urn:zitadel:iam:org:project:roles":{"user":{"1":"a.example"},"admin":{"1":"a.example"}}}`},
+		{name: "other names", claims: `{"urn:zitadel:iam:org:project:roles":{"user":{"1":"a.example"}}}`, want: none},
+		{name: "flags", claims: `{"urn:zitadel:iam:org:project:roles":{"admin":false}}`, want: shape},
+		{name: "nothing granted", claims: `{"urn:zitadel:iam:org:project:roles":{"admin":{}}}`, want: shape},
+		{name: "one of them odd", claims: `{"urn:zitadel:iam:org:project:roles":{"admin":{"1":"a"},"user":null}}`, want: shape},
+		{name: "no names", claims: `{"urn:zitadel:iam:org:project:roles":{}}`, want: shape},
+	})
+	deep := strings.Repeat("a.", 40) + "a"
+	checkRule(t, AllowClaim(deep, "x"), []ruleCase{
+		{name: "deep", claims: strings.Repeat(`{"a":`, 41) + `"x"` + strings.Repeat("}", 41), want: missing},
 	})
 }
 

@@ -134,6 +134,9 @@ var attacks = []struct {
 	{"aud a list of lists", onBoth, claim("aud", [][]string{{"client"}})},
 	{"aud by another case", onBoth, claims(map[string]any{"aud": "other", "Aud": "client", "auD": "client"})},
 	{"two audiences and no azp", onBoth, claim("aud", []string{"client", "api"})},
+	{"a trusted audience and another", onBoth, claim("aud", []string{"client", "trusted", "api"})},
+	{"a trusted audience without the client", onBoth, claim("aud", []string{"trusted"})},
+	{"a trusted audience and its azp", onBoth, claims(map[string]any{"aud": []string{"client", "trusted"}, "azp": "trusted"})},
 	{"azp of another client", onBoth, claim("azp", "other")},
 	{"two audiences and the other's azp", onBoth, claims(map[string]any{"aud": []string{"client", "other"}, "azp": "other"})},
 	{"azp empty", onBoth, claim("azp", "")},
@@ -213,7 +216,9 @@ var channels = []struct {
 func TestIDTokenAttacks(t *testing.T) {
 	for _, ch := range channels {
 		t.Run(ch.name, func(t *testing.T) {
-			a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.ResponseType = ch.typ } })
+			a := newApp(t, func(o *appOptions) {
+				o.config = func(c *Config) { c.ResponseType, c.Audiences = ch.typ, []string{"trusted"} }
+			})
 			a.issuer.Key() // published, so that the attacks need not
 			b := a.browser()
 			for _, attack := range attacks {
@@ -255,6 +260,9 @@ func TestIDTokenVariants(t *testing.T) {
 		edit func(*signintest.Issuer, *signintest.IDToken)
 	}{
 		{"aud a list of one", claim("aud", []string{"client"})},
+		{"the client twice", claim("aud", []string{"client", "client"})},
+		{"a trusted audience and no azp", claim("aud", []string{"client", "https://identity.example.org/"})},
+		{"several trusted audiences", claim("aud", []string{"https://identity.example.org/", "client", "second", "client"})},
 		{"two audiences with azp", claims(map[string]any{"aud": []string{"api", "client"}, "azp": "client"})},
 		{"one audience with azp", claim("azp", "client")},
 		{"azp null", claim("azp", nil)},
@@ -295,7 +303,11 @@ func TestIDTokenVariants(t *testing.T) {
 	}
 	for _, typ := range []string{typeHybrid, typeCode} {
 		t.Run(typ, func(t *testing.T) {
-			a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.ResponseType = typ } })
+			a := newApp(t, func(o *appOptions) {
+				o.config = func(c *Config) {
+					c.ResponseType, c.Audiences = typ, []string{"https://identity.example.org/", "second"}
+				}
+			})
 			b := a.browser()
 			for _, v := range variants {
 				t.Run(v.name, func(t *testing.T) {

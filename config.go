@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -119,6 +118,11 @@ type Config struct {
 	// RS256 if it announces none.
 	SigningAlgorithms []string
 
+	// Audiences are others whom the issuer names in aud of ID and logout tokens
+	// beside ClientID, such as itself. A token that names any other is refused
+	// unless azp says ClientID (OpenID Connect Core, 3.1.3.7, errata 2).
+	Audiences []string
+
 	// Tenants are the Entra tenants, by id, whose users may sign in. Empty
 	// admits whom the issuer's tenant segment admits: one tenant, or with
 	// common every tenant there is.
@@ -230,6 +234,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Scopes = slices.Clone(c.Scopes)
 	c.SigningAlgorithms = slices.Clone(c.SigningAlgorithms)
+	c.Audiences = slices.Clone(c.Audiences)
 	c.Tenants = slices.Clone(c.Tenants)
 	c.TrustedProxies = slices.Clone(c.TrustedProxies)
 	c.AuthParams = cloneParams(c.AuthParams)
@@ -344,6 +349,9 @@ func (c Config) validate() error {
 	if c.ClockSkew > 10*time.Minute {
 		fault("ClockSkew %v: want 10 minutes or less; set the clock instead", c.ClockSkew)
 	}
+	if slices.Contains(c.Audiences, "") {
+		fault("Audiences: one is empty; want names as they stand in aud")
+	}
 	for _, alg := range c.SigningAlgorithms {
 		if !slices.Contains(asymmetric, alg) {
 			fault("SigningAlgorithms: %q: want %s", text.Printable(alg, 40), strings.Join(asymmetric, ", "))
@@ -356,55 +364,6 @@ func (c Config) validate() error {
 		return fmt.Errorf("signin: bad config: %w", err)
 	}
 	return nil
-}
-
-// checkIssuerURL also catches what is easily pasted or left empty, which would
-// otherwise show as an issuer that cannot be reached.
-func checkIssuerURL(raw string) error {
-	if err := checkServerURL(raw); err != nil {
-		return err
-	}
-	if issuer, ok := strings.CutSuffix(raw, "/.well-known/openid-configuration"); ok {
-		return fmt.Errorf("%q is the discovery document's URL; want the issuer's, %q", raw, issuer)
-	}
-	return family.CheckEntraTenant(raw)
-}
-
-// checkServerURL admits https, and http where nothing leaves the machine.
-func checkServerURL(raw string) error {
-	u, err := url.Parse(raw)
-	switch {
-	case raw == "":
-		return errors.New("empty; want the issuer's https URL")
-	case strings.ContainsAny(raw, "{}"):
-		return fmt.Errorf("%q is a template; want a tenant, or common, in place of what is in braces", raw)
-	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
-		return fmt.Errorf("%q is not a URL; want one that begins with https://", raw)
-	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return errors.New("want a URL without user, query or fragment")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return fmt.Errorf("want https://%s; plain http is for loopback only", u.Host)
-	}
-	return nil
-}
-
-// checkEndpointURL is checkServerURL for what a discovery document names,
-// which may have a query.
-func checkEndpointURL(raw string) error {
-	u, err := url.Parse(raw)
-	if err != nil || len(raw) > 2048 {
-		return errors.New("not a URL")
-	}
-	u.RawQuery = ""
-	return checkServerURL(u.String())
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 func isTokenRune(r rune) bool {

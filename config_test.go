@@ -81,6 +81,7 @@ var configFaults = []struct {
 	{"idle for longer than a session", func(c *Config) { c.IdleTimeout = 24 * time.Hour }, []string{"IdleTimeout 24h0m0s: want SessionLifetime, 12h0m0s, or less"}},
 	{"clock skew below zero", func(c *Config) { c.ClockSkew = -1 }, []string{"ClockSkew -1ns: want"}},
 	{"clock skew", func(c *Config) { c.ClockSkew = time.Hour }, []string{"ClockSkew 1h0m0s: want 10 minutes or less"}},
+	{"an empty audience", func(c *Config) { c.Audiences = []string{"api", ""} }, []string{"Audiences: one is empty"}},
 	{"a symmetric algorithm", func(c *Config) { c.SigningAlgorithms = []string{"PS256", "HS256"} }, []string{`SigningAlgorithms: "HS256": want RS256, `}},
 	{"an algorithm by another case", func(c *Config) { c.SigningAlgorithms = []string{"rs256"} }, []string{`SigningAlgorithms: "rs256"`}},
 	{"no signature", func(c *Config) { c.SigningAlgorithms = []string{"none"} }, []string{`SigningAlgorithms: "none"`}},
@@ -124,14 +125,14 @@ func TestConfigFaultsAtOnce(t *testing.T) {
 	_, err := New(Config{
 		Credential: Secret(""), BaseURL: "http://app.example.com/", TrustedProxies: make([]netip.Prefix, 1), Scopes: []string{"a b"},
 		Keys: [][]byte{nil}, ResponseType: "x", CallbackPath: "x", SignedOutPath: "x", AuthParams: url.Values{"scope": nil}, CookieName: "=",
-		SessionLifetime: -1, IdleTimeout: -1, ClockSkew: -1, ExpiryMargin: -1, MaxAge: -1, Tenants: []string{"x"}, SigningAlgorithms: []string{""},
+		SessionLifetime: -1, IdleTimeout: -1, ClockSkew: -1, ExpiryMargin: -1, MaxAge: -1, Tenants: []string{"x"}, SigningAlgorithms: []string{""}, Audiences: []string{""},
 	})
 	if err == nil {
 		t.Fatal("New accepted it")
 	}
 	for _, field := range []string{
 		"Issuer", "ClientID", "Credential", "BaseURL", "TrustedProxies", "Scopes", "Keys[0]", "ResponseType", "CallbackPath",
-		"SignedOutPath", "AuthParams", "CookieName", "SessionLifetime", "IdleTimeout", "ClockSkew", "ExpiryMargin", "MaxAge", "Tenants", "SigningAlgorithms",
+		"SignedOutPath", "AuthParams", "CookieName", "SessionLifetime", "IdleTimeout", "ClockSkew", "ExpiryMargin", "MaxAge", "Tenants", "SigningAlgorithms", "Audiences",
 	} {
 		if !strings.Contains(err.Error(), field) {
 			t.Errorf("%s is not named in\n%v", field, err)

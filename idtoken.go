@@ -110,7 +110,7 @@ func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, wa
 	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, err
 	}
-	if err := t.checkAudience(a.cfg.ClientID); err != nil {
+	if err := t.checkAudience(a.cfg.ClientID, a.cfg.Audiences); err != nil {
 		return nil, err
 	}
 	if err := t.checkTimes(a.now(), a.cfg.ClockSkew); err != nil {
@@ -158,13 +158,15 @@ func checkCompact(raw string) error {
 }
 
 // checkAudience checks that the token is for us, and the authorized party
-// (Core, 3.1.3.7, 3 to 5).
-func (c *idClaims) checkAudience(clientID string) error {
+// (Core with errata 2, 3.1.3.7, 3 to 5). Beside us only those may be meant that
+// we trust, or to whom the token says that we are the party it was issued to.
+func (c *idClaims) checkAudience(clientID string, trusted []string) error {
+	stranger := func(name string) bool { return name != clientID && !slices.Contains(trusted, name) }
 	switch {
 	case !slices.Contains(c.Audience, clientID):
 		return errors.New("aud is another client")
-	case c.AuthParty == nil && len(c.Audience) > 1:
-		return errors.New("several audiences and no azp")
+	case c.AuthParty == nil && slices.ContainsFunc(c.Audience, stranger):
+		return errors.New("aud names others beside the client, without azp, and Config.Audiences does not list them")
 	case c.AuthParty != nil && *c.AuthParty != clientID:
 		return errors.New("azp is another client")
 	}

@@ -153,7 +153,7 @@ func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string
 	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
-	if err := t.checkAudience(a.cfg.ClientID); err != nil {
+	if err := t.checkAudience(a.cfg.ClientID, a.cfg.Audiences); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
 	if err := t.check(headerString(raw, "typ"), a.now(), a.cfg.ClockSkew); err != nil {
