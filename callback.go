@@ -21,8 +21,9 @@ const (
 	maxCookies     = 64 << 10 // of all cookies
 	maxCode        = 8 << 10
 
-	// callbackWait is how long a browser waits for its redemption. What takes
-	// longer goes on, and a reload of the callback joins it.
+	// callbackWait is how long a browser waits for its redemption, and
+	// once.Patience if it is the store that holds it up. What takes longer goes
+	// on, and a reload of the callback joins it.
 	callbackWait = 20 * time.Second
 )
 

@@ -154,6 +154,7 @@ func New(c Config) (*Auth, error) {
 	a.issuer = newIssuer(c, func() time.Time { return a.now() }, func(ctx context.Context, err error) {
 		a.event(ctx, Event{Name: eventIssuerFailing, Err: err})
 	})
+	a.redemptions.Patience = once.Patience
 	a.redemptions.Panicked, a.refreshes.Panicked, a.chores.Panicked = a.panicked, a.panicked, a.panicked
 	a.redemptions.Own, a.refreshes.Own = ownCopy, ownCopy
 	return a, nil

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/faulty"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
@@ -502,6 +503,88 @@ func TestRedemptionPanics(t *testing.T) {
 		mu.Unlock()
 		if value, err := once.ReadFresh(l.t.Context(), l.store, key); err != nil || !bytes.Equal(value, []byte{claimFailed}) {
 			t.Errorf("left %q, %v; want %q", value, err, claimFailed)
+		}
+	})
+}
+
+// A session that cannot be saved is told within five seconds, whatever the
+// store does, to those who wait and to those who reload. When the store is back
+// a reload signs in, and the code has been sent once at most.
+func TestCallbackThatCannotBeSaved(t *testing.T) {
+	answersNoWrites := func(ctx context.Context, op, key string) error {
+		if op == "get" {
+			return nil
+		}
+		return faulty.Hangs(ctx, op, key)
+	}
+	for name, down := range map[string]func(context.Context, string, string) error{
+		"fails": faulty.Fails, "hangs": faulty.Hangs, "full": writesOf(""), "records full": writesOf("s."),
+		"index full": writesOf("u."), "writes hang": answersNoWrites,
+	} {
+		for _, when := range []string{"before the redemption", "after it"} {
+			if when == "before the redemption" && (name == "records full" || name == "index full") {
+				continue // the claim can be written
+			}
+			t.Run(name+" "+when, func(t *testing.T) {
+				newLab(t, labOptions{}, func(l *lab) {
+					r := l.replicas[0]
+					back, cookies := l.toCallback("alice", "", &InteractionRequiredError{Reason: ReasonSignIn})
+					want := 0 // redemptions
+					if when == "after it" {
+						want = 1
+						r.wire.before(func(req *http.Request) error {
+							if strings.HasSuffix(req.URL.Path, "/token") {
+								l.store.Set(down)
+							}
+							return nil
+						})
+					} else {
+						l.store.Set(down)
+					}
+					ask := func() *http.Response { return r.serve(httptest.NewRequest("GET", back, nil), cookies, nil) }
+					for range 3 {
+						start := time.Now()
+						together(3, func(int) {
+							if resp := ask(); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+								t.Errorf("%d, want 503 with Retry-After", resp.StatusCode)
+							}
+						})
+						if took := time.Since(start); took > 5*time.Second {
+							t.Errorf("it took %v", took)
+						}
+					}
+					if got := l.issuer.CountGrant("authorization_code"); got != want {
+						t.Errorf("%d redemptions while the store is down, want %d", got, want)
+					}
+					l.store.Set(nil)
+					r.wire.before(nil)
+					resp := ask()
+					if resp.StatusCode != http.StatusSeeOther || l.record(merge(cookies, resp)) == nil {
+						t.Errorf("the store is back: %d, want 303 and a session", resp.StatusCode)
+					}
+					if got := l.issuer.CountGrant("authorization_code"); got != 1 {
+						t.Errorf("%d redemptions, want one", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A slow issuer is no failing store: the browser waits for it.
+func TestSlowIssuerIsNoStore(t *testing.T) {
+	newLab(t, labOptions{}, func(l *lab) {
+		r := l.replicas[0]
+		back, cookies := l.toCallback("alice", "", &InteractionRequiredError{Reason: ReasonSignIn})
+		release := make(chan struct{})
+		arrived := r.wire.hang(release)
+		go func() {
+			<-arrived
+			once.Sleep(l.t.Context(), 12*time.Second)
+			close(release)
+		}()
+		if resp := r.serve(httptest.NewRequest("GET", back, nil), cookies, nil); resp.StatusCode != http.StatusSeeOther {
+			t.Errorf("%d after 12 seconds, want 303", resp.StatusCode)
 		}
 	})
 }

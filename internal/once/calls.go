@@ -17,9 +17,10 @@ type Store interface {
 
 const (
 	// CallTimeout bounds one call to the store, and Patience how long one
-	// that fails is asked again while someone waits.
+	// that fails is asked again while someone waits: they have their answer
+	// within five seconds.
 	CallTimeout = 2 * time.Second
-	Patience    = 5 * time.Second
+	Patience    = 4 * time.Second
 )
 
 // Get is one bounded Get. It may be answered from a copy.
@@ -57,12 +58,19 @@ func Delete(ctx context.Context, store Store, key string) error {
 }
 
 // Insist calls fn until it no longer reports a store that fails, or ctx ends.
-// The error is fn's: it says more than that time is up.
+// The error is fn's: it says more than that time is up. Those who wait for a
+// shared call may give up meanwhile (Flights.Patience).
 func Insist(ctx context.Context, fn func() error) error {
 	pause := 50 * time.Millisecond
 	for {
+		began := time.Now()
 		err := fn()
-		if _, failing := errors.AsType[*StoreError](err); !failing || Sleep(ctx, pause) != nil {
+		if _, failing := errors.AsType[*StoreError](err); !failing {
+			noteHoldup(ctx, began, nil)
+			return err
+		}
+		noteHoldup(ctx, began, err)
+		if Sleep(ctx, pause) != nil {
 			return err
 		}
 		pause = min(2*pause, 500*time.Millisecond)

@@ -18,6 +18,10 @@ type Flights[V any] struct {
 	mu      sync.Mutex
 	running map[string]*Flight[V] // guarded by mu
 
+	// Patience, if positive, is how long a caller waits for a call that a failing
+	// store holds up (Insist).
+	Patience time.Duration
+
 	// Panicked, if set, is told of a panic, for the callers' error does not
 	// show where it was.
 	Panicked func(ctx context.Context, value any, stack []byte)
@@ -29,10 +33,12 @@ type Flights[V any] struct {
 
 // Flight is one shared call.
 type Flight[V any] struct {
-	done  chan struct{}
-	value V
-	err   error
-	own   func(error) error
+	done     chan struct{}
+	value    V
+	err      error
+	own      func(error) error
+	patience time.Duration
+	store    holdup
 }
 
 // Do returns fn's result for key, joining a call that is under way. fn gets a
@@ -42,18 +48,75 @@ func (f *Flights[V]) Do(ctx context.Context, key string, limit time.Duration, fn
 	return f.Start(ctx, key, limit, fn).Wait(ctx)
 }
 
-// Wait returns the call's result, or the cause of ctx if that ends first.
+// Wait returns the call's result, the cause of ctx if that ends first, or the
+// error of a store that has held the call up for as long as the caller is
+// patient. The call goes on then.
 func (c *Flight[V]) Wait(ctx context.Context) (V, error) {
-	select {
-	case <-c.done:
-		if c.own != nil && c.err != nil {
-			return c.value, c.own(c.err)
-		}
-		return c.value, c.err
-	case <-ctx.Done():
-		var zero V
-		return zero, context.Cause(ctx)
+	came := time.Now()
+	var look <-chan time.Time
+	if c.patience > 0 {
+		ticker := time.NewTicker(holdupLook)
+		defer ticker.Stop()
+		look = ticker.C
 	}
+	var zero V
+	for {
+		select {
+		case <-c.done:
+			if c.own != nil && c.err != nil {
+				return c.value, c.own(c.err)
+			}
+			return c.value, c.err
+		case <-ctx.Done():
+			return zero, context.Cause(ctx)
+		case <-look:
+			if err := c.store.over(came, c.patience); err != nil {
+				return zero, err
+			}
+		}
+	}
+}
+
+// holdupLook is how often a waiter looks whether a store holds its call up.
+const holdupLook = 100 * time.Millisecond
+
+// holdup is a store that keeps a shared call from going on. The call tries for
+// as long as it may; those who wait for it need not.
+type holdup struct {
+	mu    sync.Mutex
+	since time.Time // zero: the store answers; guarded by mu, with err
+	err   error
+}
+
+type holdupKey struct{}
+
+// noteHoldup tells those who wait for a shared call how an attempt ended that
+// began at a time: err is nil or the store's.
+func noteHoldup(ctx context.Context, began time.Time, err error) {
+	h, ok := ctx.Value(holdupKey{}).(*holdup)
+	if !ok {
+		return // nobody waits
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		began = time.Time{}
+	} else if !h.since.IsZero() {
+		began = h.since
+	}
+	h.since, h.err = began, err
+}
+
+// over returns the store's error if it has failed for as long as a caller who
+// came at a time is patient. A late caller waits as long as the first: the store
+// may be back, and the next attempt about to find out.
+func (h *holdup) over(came time.Time, patience time.Duration) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.since.IsZero() || time.Since(h.since) < patience || time.Since(came) < patience {
+		return nil
+	}
+	return h.err
 }
 
 // Start is Do without waiting.
@@ -63,12 +126,13 @@ func (f *Flights[V]) Start(ctx context.Context, key string, limit time.Duration,
 	if c, ok := f.running[key]; ok {
 		return c
 	}
-	c := &Flight[V]{done: make(chan struct{}), err: ErrNoResult, own: f.Own}
+	c := &Flight[V]{done: make(chan struct{}), err: ErrNoResult, own: f.Own, patience: f.Patience}
 	if f.running == nil {
 		f.running = make(map[string]*Flight[V])
 	}
 	f.running[key] = c
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	ctx = context.WithValue(ctx, holdupKey{}, &c.store)
 	go func() {
 		defer cancel()
 		defer func() {
