@@ -75,6 +75,13 @@ type Config struct {
 	// signs everyone out and replicas do not share sessions.
 	Store Store
 
+	// MemoryBytes bounds what this process keeps of sessions: the records, if
+	// Store is nil, and for a few minutes each session in use, opened, so that a
+	// request need not decrypt it. At the bound a request opens its session anew,
+	// and records give way as [MemoryStore] says. Zero means 2 GiB. If Store is a
+	// MemoryStore, set its MaxBytes in place of this.
+	MemoryBytes int64
+
 	// Sessions, if set, keeps the session's 32 bytes in place of our own
 	// cookie, for sites that already run a gorilla store. Its options decide
 	// about the cookie then: see to HttpOnly, Secure, SameSite=Lax, and a
@@ -220,8 +227,11 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.ClockSkew, time.Minute)
 	setDefault(&c.ExpiryMargin, 5*time.Minute)
 	if c.Store == nil {
-		c.Store = NewMemoryStore()
+		memory := NewMemoryStore()
+		memory.MaxBytes = c.MemoryBytes
+		c.Store = memory
 	}
+	setDefault(&c.MemoryBytes, defaultMemoryBytes)
 	if c.HTTPClient == nil {
 		c.HTTPClient = &http.Client{Timeout: 15 * time.Second}
 	}
@@ -339,6 +349,11 @@ func (c Config) validate() error {
 		if d.value < 0 {
 			fault("%s %v: want zero or more", d.field, d.value)
 		}
+	}
+	if near, ok := c.Store.(nearStore); c.MemoryBytes < 0 {
+		fault("MemoryBytes %d: want zero or more", c.MemoryBytes)
+	} else if ok && c.MemoryBytes != defaultMemoryBytes && near.limit() != c.MemoryBytes {
+		fault("MemoryBytes %d: want MaxBytes of the MemoryStore set in place of it", c.MemoryBytes)
 	}
 	if c.MaxAge > 0 && c.MaxAge < time.Second {
 		fault("MaxAge %v: want a second or more, or zero for no limit", c.MaxAge)

@@ -76,6 +76,8 @@ var configFaults = []struct {
 	{"session lifetime", func(c *Config) { c.SessionLifetime = -time.Hour }, []string{"SessionLifetime -1h0m0s: want zero or more"}},
 	{"idle timeout", func(c *Config) { c.IdleTimeout = -1 }, []string{"IdleTimeout -1ns: want"}},
 	{"expiry margin", func(c *Config) { c.ExpiryMargin = -1 }, []string{"ExpiryMargin -1ns: want"}},
+	{"memory", func(c *Config) { c.MemoryBytes = -1 }, []string{"MemoryBytes -1: want zero or more"}},
+	{"memory of another store", func(c *Config) { c.MemoryBytes, c.Store = 1<<20, NewMemoryStore() }, []string{"MemoryBytes 1048576: want MaxBytes"}},
 	{"max age", func(c *Config) { c.MaxAge = -1 }, []string{"MaxAge -1ns: want"}},
 	{"max age in milliseconds", func(c *Config) { c.MaxAge = 300 }, []string{"MaxAge 300ns: want a second or more"}},
 	{"idle for longer than a session", func(c *Config) { c.IdleTimeout = 24 * time.Hour }, []string{"IdleTimeout 24h0m0s: want SessionLifetime, 12h0m0s, or less"}},
@@ -125,14 +127,14 @@ func TestConfigFaultsAtOnce(t *testing.T) {
 	_, err := New(Config{
 		Credential: Secret(""), BaseURL: "http://app.example.com/", TrustedProxies: make([]netip.Prefix, 1), Scopes: []string{"a b"},
 		Keys: [][]byte{nil}, ResponseType: "x", CallbackPath: "x", SignedOutPath: "x", AuthParams: url.Values{"scope": nil}, CookieName: "=",
-		SessionLifetime: -1, IdleTimeout: -1, ClockSkew: -1, ExpiryMargin: -1, MaxAge: -1, Tenants: []string{"x"}, SigningAlgorithms: []string{""}, Audiences: []string{""},
+		SessionLifetime: -1, IdleTimeout: -1, ClockSkew: -1, ExpiryMargin: -1, MaxAge: -1, MemoryBytes: -1, Tenants: []string{"x"}, SigningAlgorithms: []string{""}, Audiences: []string{""},
 	})
 	if err == nil {
 		t.Fatal("New accepted it")
 	}
 	for _, field := range []string{
 		"Issuer", "ClientID", "Credential", "BaseURL", "TrustedProxies", "Scopes", "Keys[0]", "ResponseType", "CallbackPath",
-		"SignedOutPath", "AuthParams", "CookieName", "SessionLifetime", "IdleTimeout", "ClockSkew", "ExpiryMargin", "MaxAge", "Tenants", "SigningAlgorithms", "Audiences",
+		"SignedOutPath", "AuthParams", "CookieName", "SessionLifetime", "IdleTimeout", "ClockSkew", "ExpiryMargin", "MaxAge", "MemoryBytes", "Tenants", "SigningAlgorithms", "Audiences",
 	} {
 		if !strings.Contains(err.Error(), field) {
 			t.Errorf("%s is not named in\n%v", field, err)

@@ -18,7 +18,7 @@ import (
 const (
 	memoryShards = 64
 
-	defaultMemoryBytes = 1 << 30
+	defaultMemoryBytes = 2 << 30
 
 	// sessionKeys begin the keys of session records (storeKey).
 	sessionKeys = "s."
@@ -35,6 +35,11 @@ const (
 	// every Get would move a cache line between cores on every request.
 	touchEvery = time.Second
 
+	// guestShare is the part of the budget that guests keep when records take
+	// the rest, as one in so many. Without it a store full of idle sessions would
+	// make every request open its session anew.
+	guestShare = 8
+
 	// inUse is how long a session is safe from eviction after its last use. In
 	// a store that is too small for its users, those who come are refused
 	// before those who are there are thrown out, only to come again.
@@ -50,8 +55,8 @@ var (
 // replicas do not share sessions. It is what a nil Config.Store means.
 //
 // It is bounded. What has expired goes first, removed by later writes; no
-// goroutine is left behind. When it is full the least recently used sessions
-// make room, because they belong to those who are least likely to come back,
+// goroutine is left behind. When it is full, sessions that an [Auth] keeps opened
+// make room, and then the least recently used ones, because they belong to those who are least likely to come back,
 // and coming back costs them one round trip to the issuer. Nothing else gives
 // way: without its claim or lease a code or a refresh token could be sent
 // twice, without its index a session could not be signed out. If every session
@@ -60,8 +65,10 @@ var (
 //
 // Methods are safe for concurrent use. Make one with [NewMemoryStore].
 type MemoryStore struct {
-	// MaxBytes bounds the keys, values and what holds them. Zero means 1 GiB,
-	// room for about 240,000 sessions of 4 KB. Set it before the first use.
+	// MaxBytes bounds the keys, values and what holds them, and with them the
+	// sessions that an [Auth] has opened. Zero means 2 GiB, room for about
+	// 480,000 idle sessions of 4 KB, or 190,000 in use. Set it before the first
+	// use.
 	MaxBytes int64
 
 	now   func() time.Time // nil: the real clock
@@ -72,15 +79,34 @@ type MemoryStore struct {
 	evictFrom atomic.Uint32 // the shard whose turn it is to make room
 	fullUntil atomic.Int64  // nothing could be evicted: do not look again before
 
+	guests atomic.Pointer[[]guest]
+
 	shards [memoryShards]memoryShard
 }
 
+// guest keeps what it has read from a store, within the store's budget.
+type guest interface {
+	// forget is told that a record is gone. It must not call the store.
+	forget(key string)
+	// shrink frees want bytes, as long as the guest holds more than keep.
+	shrink(want, keep int64) (freed int64)
+}
+
+// place is where a value is in a store in this process.
+type place interface {
+	// read is Get without looking for the key. A value that is gone does not
+	// come back, but there may be another under its key.
+	read() (value []byte, ok bool)
+}
+
 type memoryShard struct {
+	store *MemoryStore
+
 	mu      sync.RWMutex // guards entries, their value and expires, and sweepAt
 	entries map[string]*memoryEntry
 	sweepAt time.Duration
 
-	_ [88]byte // a shard to itself on two cache lines: they are fetched in pairs
+	_ [80]byte // a shard to itself on two cache lines: they are fetched in pairs
 }
 
 type memoryEntry struct {
@@ -95,6 +121,7 @@ func NewMemoryStore() *MemoryStore {
 	m := &MemoryStore{epoch: time.Now(), seed: maphash.MakeSeed()}
 	m.fullUntil.Store(math.MinInt64)
 	for i := range m.shards {
+		m.shards[i].store = m
 		m.shards[i].entries = make(map[string]*memoryEntry)
 	}
 	return m
@@ -102,13 +129,21 @@ func NewMemoryStore() *MemoryStore {
 
 // Get implements [Store]. It does not look at ctx: there is nothing to wait for.
 func (m *MemoryStore) Get(_ context.Context, key string) (value []byte, ok bool, err error) {
-	value, ok = m.read(m.entry(key))
+	if e := m.entry(key); e != nil {
+		value, ok = e.read()
+	}
 	return value, ok, nil
 }
 
-// entry returns what is under key, or nil. It can be read for as long as it
-// is there, which spares looking for it: finding a key among many costs more
-// than the rest of a request.
+// find returns where the value under key is, or nil. It spares looking for it:
+// finding a key among many costs more than the rest of a request.
+func (m *MemoryStore) find(key string) place {
+	if e := m.entry(key); e != nil {
+		return e
+	}
+	return nil
+}
+
 func (m *MemoryStore) entry(key string) *memoryEntry {
 	s := m.shard(key)
 	s.mu.RLock()
@@ -116,22 +151,51 @@ func (m *MemoryStore) entry(key string) *memoryEntry {
 	return s.entries[key]
 }
 
-// read is Get for an entry. One that is gone does not come back, but there
-// may be another under its key.
-func (m *MemoryStore) read(e *memoryEntry) (value []byte, ok bool) {
-	if e == nil {
-		return nil, false
-	}
+func (e *memoryEntry) read() (value []byte, ok bool) {
 	e.shard.mu.RLock()
 	value, expires := e.value, e.expires
 	e.shard.mu.RUnlock()
 
-	now := m.elapsed()
+	now := e.shard.store.elapsed()
 	if value == nil || now >= expires {
 		return nil, false
 	}
 	e.touch(now)
 	return value, true
+}
+
+// host lets a guest share the budget, for as long as the store lives.
+func (m *MemoryStore) host(g guest) {
+	for {
+		old := m.guests.Load()
+		all := []guest{g}
+		if old != nil {
+			all = append(slices.Clip(*old), g)
+		}
+		if m.guests.CompareAndSwap(old, &all) {
+			return
+		}
+	}
+}
+
+// shrink has the guests free want bytes, as long as each holds more than keep.
+func (m *MemoryStore) shrink(want, keep int64) {
+	if guests := m.guests.Load(); guests != nil {
+		for _, g := range *guests {
+			want -= g.shrink(want, keep)
+		}
+	}
+}
+
+func (m *MemoryStore) limit() int64 { return cmp.Or(m.MaxBytes, defaultMemoryBytes) }
+func (m *MemoryStore) give(n int64) { m.size.Add(-n) }
+
+func (m *MemoryStore) take(n int64, urgent bool) bool {
+	if m.size.Add(n) <= m.limit() || urgent && m.evict() {
+		return true
+	}
+	m.size.Add(-n)
+	return false
 }
 
 // Swap implements [Store]. It fails only for a ttl that is not positive and
@@ -227,31 +291,47 @@ func (m *MemoryStore) lacks(key string, old, new []byte) int64 {
 	return entrySize(key, new) - entrySize(key, e.value)
 }
 
-// reserve counts n bytes as held, evicting what it must to have room for them.
-// It takes the shards in turn, so that what goes is the least recently used of
-// about a 64th of the store at a time.
+// reserve counts n bytes as held, and makes room for them. What guests can read
+// again goes first, but for a share that keeps requests fast; then idle
+// sessions; then the share.
 func (m *MemoryStore) reserve(n int64) error {
-	limit := cmp.Or(m.MaxBytes, defaultMemoryBytes)
+	limit := m.limit()
 	if n > limit {
 		return fmt.Errorf("signin: memory store: a value of %d bytes does not fit into MaxBytes %d", n, limit)
 	}
 	if m.size.Add(n) <= limit {
 		return nil
 	}
-	now := m.elapsed()
-	if int64(now) >= m.fullUntil.Load() {
-		for range memoryShards {
-			s := &m.shards[m.evictFrom.Add(1)%memoryShards]
-			if m.size.Add(-s.evict(now, m.size.Load()-limit)) <= limit {
-				return nil
-			}
-		}
-		// Looking through everything once per refused write would make a full
-		// store a slow one.
-		m.fullUntil.Store(int64(now + touchEvery))
+	m.shrink(m.size.Load()-limit, limit/guestShare)
+	if m.size.Load() <= limit || m.evict() {
+		return nil
+	}
+	m.shrink(m.size.Load()-limit, 0)
+	if m.size.Load() <= limit {
+		return nil
 	}
 	m.size.Add(-n)
 	return errFull
+}
+
+// evict makes room until no more than the limit is held, and reports whether it
+// could. It takes the shards in turn, so that what goes is the least recently
+// used of about a 64th of the store at a time.
+func (m *MemoryStore) evict() bool {
+	limit, now := m.limit(), m.elapsed()
+	if int64(now) < m.fullUntil.Load() {
+		return false
+	}
+	for range memoryShards {
+		s := &m.shards[m.evictFrom.Add(1)%memoryShards]
+		if m.size.Add(-s.evict(now, m.size.Load()-limit)) <= limit {
+			return true
+		}
+	}
+	// Looking through everything once per refused write would make a full
+	// store a slow one.
+	m.fullUntil.Store(int64(now + touchEvery))
+	return false
 }
 
 // evict removes what has expired and then, if that frees less than want bytes,
@@ -301,6 +381,11 @@ func (s *memoryShard) remove(key string, e *memoryEntry) (freed int64) {
 	freed = entrySize(key, e.value)
 	delete(s.entries, key)
 	e.value = nil
+	if guests := s.store.guests.Load(); guests != nil && strings.HasPrefix(key, sessionKeys) {
+		for _, g := range *guests {
+			g.forget(key)
+		}
+	}
 	return freed
 }
 

@@ -115,9 +115,7 @@ func New(c Config) (*Auth, error) {
 		redacted:     "signin.Auth",
 		cfg:          c,
 		keys:         keys,
-		store:        c.Store,
 		sessions:     c.Sessions,
-		opened:       newOpened(),
 		scopes:       accessScopes(c.Scopes),
 		sites:        sites{proxies: c.TrustedProxies},
 		log:          c.Logger,
@@ -128,6 +126,7 @@ func New(c Config) (*Auth, error) {
 		secureBrowser: []string{"__Host-" + c.CookieName + browserSuffix},
 		plainBrowser:  plainBrowserCookies(c),
 	}
+	a.opened, a.store = newOpened(c.Store, c.MemoryBytes)
 	a.signOuts = signOutCount{a.store, seal.StoreKey("o", a.party())}
 	prefix := "" // decoded, as in a request's URL.Path
 	if u, err := url.Parse(c.BaseURL); err == nil {

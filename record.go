@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed454743b5/signin/internal/once"
@@ -30,23 +31,23 @@ type record struct {
 	Browser     []byte    `json:"b,omitempty"` // hash of the browser cookie at the sign-in
 }
 
-// session is a record as it stood at one moment. It is never modified.
+// session is a record as it stood at one moment. It is never modified, but for
+// used.
 type session struct {
-	secret []byte       // the 32 bytes of the cookie
-	key    string       // in the store
-	sealed []byte       // as read from the store
-	entry  *memoryEntry // there, if it is a MemoryStore
+	secret []byte // the 32 bytes of the cookie
+	key    string // in the store
+	sealed []byte // as read from the store
+	place  place  // there, if the store is in this process
 	record *record
 	user   *User
+
+	size int64         // in memory, but for what is the store's
+	used atomic.Uint32 // when last, for opened
 }
 
-// name returns the cookie's secret and the record's key.
-func (s *session) name() (secret []byte, key string) {
-	if s == nil {
-		return nil, ""
-	}
-	return s.secret, s.key
-}
+// sessionOverhead is what an opened session costs beside its strings: its
+// structs, the slots of the maps that find it, what memory is rounded up by.
+const sessionOverhead = 1200
 
 func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, error) {
 	packed, err := a.keys.Open("record", secret, a.recordData(key), sealed)
@@ -82,6 +83,7 @@ func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, 
 		secret: secret, key: key, sealed: sealed, record: r,
 		user: newUser(claims, r.IDToken, r.HomeAccount, a.cfg.NameClaim),
 	}
+	s.size = int64(sessionOverhead + len(plain) + len(s.user.RawClaims))
 	return s, nil
 }
 

@@ -248,8 +248,7 @@ func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req
 // the lease so that no sibling sends the old refresh token meanwhile. It
 // returns the session as it will be. If that has ended, gone is called.
 func (a *Auth) saveLater(ctx context.Context, l *once.Lease, s *session, change func(*record), gone func(context.Context)) *session {
-	next := *s
-	next.record = s.record.clone()
+	next := &session{secret: s.secret, key: s.key, sealed: s.sealed, place: s.place, record: s.record.clone(), user: s.user}
 	change(next.record)
 	a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
 	// Under a name of its own: were another save of this session under way,
@@ -264,7 +263,7 @@ func (a *Auth) saveLater(ctx context.Context, l *once.Lease, s *session, change 
 			a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
 		}
 	})
-	return &next
+	return next
 }
 
 // endLater deletes a session that must not go on, when the store lets us.

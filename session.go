@@ -128,34 +128,17 @@ func (v *visit) renew(s *session) {
 // load reads the session that a request's cookie names. An unreadable cookie,
 // or one whose record is gone, is nobody; a failing store is an error.
 func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
-	// A cookie value that has been opened once need not be opened again. The
-	// store stays the judge of whether its session exists.
-	var id string
-	var known *session
-	if a.cfg.Sessions == nil {
-		if id = cookieValue(r, a.sessionCookie(a.isSecure(r))); id == "" || len(id) > maxCookie {
-			return nil, nil
-		}
-		known = a.opened.get(id)
+	c, err := a.recall(r)
+	if err != nil || c.secret == nil {
+		return nil, err
 	}
-	secret, key := known.name()
-	if known == nil {
-		var err error
-		if secret, err = a.readSecret(r); err != nil || secret == nil {
-			return nil, err
-		}
-		key = seal.StoreKey("s", secret)
-		if id == "" {
-			id = key
-			known = a.opened.get(id)
-		}
-	}
+	secret, key, known := c.secret, c.key, c.known
 	sealed, ok, err := a.getKnown(ctx, key, known)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		a.opened.forget(id)
+		a.opened.forget(key)
 		return nil, nil
 	}
 	s := known
@@ -163,24 +146,55 @@ func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
 		if s, err = a.openSession(secret, key, sealed); err != nil {
 			return nil, nil // made with a dropped key
 		}
-		if memory, local := a.store.(*MemoryStore); local {
-			s.entry = memory.entry(key)
-		}
-		a.opened.put(id, s)
+		a.opened.locate(s)
+	}
+	if !c.found || s != known {
+		a.opened.put(c.cookie, s)
 	}
 	now := a.now()
 	if a.remaining(s.record, now) <= 0 {
+		a.opened.forget(key)
 		return nil, nil
 	}
 	a.touch(ctx, s, now)
 	return s, nil
 }
 
+// recalled is what a request's cookie is known to lead to.
+type recalled struct {
+	cookie string // its value, if it is our own
+	secret []byte // nil: nobody
+	key    string
+	known  *session // opened before, or nil
+	found  bool     // by this very cookie
+}
+
+// recall reads a request's cookie. A value that has been opened once need not be
+// opened again. The store stays the judge of whether its session exists.
+func (a *Auth) recall(r *http.Request) (c recalled, err error) {
+	if a.cfg.Sessions == nil {
+		if c.cookie = cookieValue(r, a.sessionCookie(a.isSecure(r))); c.cookie == "" || len(c.cookie) > maxCookie {
+			return recalled{}, nil
+		}
+		if c.known = a.opened.byCookie(c.cookie); c.known != nil {
+			c.secret, c.key, c.found = c.known.secret, c.known.key, true
+			return c, nil
+		}
+	}
+	if c.secret, err = a.readSecret(r); err != nil || c.secret == nil {
+		return recalled{}, err
+	}
+	c.key = seal.StoreKey("s", c.secret)
+	c.known = a.opened.byKey(c.key)
+	c.found = c.known != nil && c.cookie == ""
+	return c, nil
+}
+
 // getKnown is get of a record that may be known: in a store in this process
 // it need not be looked for again.
 func (a *Auth) getKnown(ctx context.Context, key string, known *session) ([]byte, bool, error) {
-	if memory, local := a.store.(*MemoryStore); local && known != nil {
-		if sealed, ok := memory.read(known.entry); ok {
+	if known != nil && known.place != nil {
+		if sealed, ok := known.place.read(); ok {
 			return sealed, true, nil
 		}
 	}
@@ -189,7 +203,7 @@ func (a *Auth) getKnown(ctx context.Context, key string, known *session) ([]byte
 
 // get is one bounded Get. A store in this process needs no bound.
 func (a *Auth) get(ctx context.Context, key string) ([]byte, bool, error) {
-	if _, local := a.store.(*MemoryStore); local {
+	if a.opened.near != nil {
 		value, ok, err := a.store.Get(ctx, key)
 		return value, ok, once.Failed(err)
 	}

@@ -150,8 +150,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 // make up a browser cookie, so a sign-in under way does not count there: it
 // would make a stranger write.
 func (a *Auth) besides(s *session, b *browser) *ending {
-	_, own := s.name()
-	others := func(e indexed) bool { return e.Key != own }
+	others := func(e indexed) bool { return s == nil || e.Key != s.key }
 	switch {
 	case s != nil && s.user.sid != "":
 		return a.newEnding(indexSID, s.user.sid, true, others)

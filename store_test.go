@@ -393,6 +393,11 @@ func (m *MemoryStore) checkSize(t *testing.T) {
 		}
 		m.shards[i].mu.Unlock()
 	}
+	if guests := m.guests.Load(); guests != nil {
+		for _, g := range *guests {
+			n += g.(*opened).held.Load()
+		}
+	}
 	if got := m.size.Load(); got != n {
 		t.Fatalf("the store counts %d bytes and holds %d", got, n)
 	}
