@@ -41,6 +41,7 @@ type Front struct {
 	Access  *Buffer // standard output
 	Reload  chan os.Signal
 
+	env  []string
 	stop func()
 	done chan int
 }
@@ -78,22 +79,47 @@ func Issuer(t testing.TB, edit func(*signintest.Behaviour)) *signintest.Issuer {
 func Start(t testing.TB, o Options) *Front {
 	t.Helper()
 	f := Prepare(t, o)
+	f.Run()
+	return f
+}
+
+// Run runs what has been prepared, and waits until it serves.
+func (f *Front) Run() {
+	f.T.Helper()
+	f.begin()
+	f.await()
+}
+
+// RunToEnd runs what has been prepared until it ends, which it does by itself
+// if it has a fault, and returns the exit code.
+func (f *Front) RunToEnd() int {
+	f.T.Helper()
+	f.begin()
+	select {
+	case code := <-f.done:
+		f.done <- code
+		return code
+	case <-time.After(Patience):
+		f.T.Fatalf("the front does not end:\n%s", f.Log)
+		return -1
+	}
+}
+
+func (f *Front) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.stop = cancel
 	go func() {
 		f.done <- command.Run(ctx, command.Process{
-			Args: []string{"-config", f.File}, Environ: o.Env, Getenv: func(string) string { return "" },
+			Args: []string{"-config", f.File}, Environ: f.env, Getenv: func(string) string { return "" },
 			Stdout: f.Access, Stderr: f.Log, Reload: f.Reload, ReadFile: os.ReadFile,
 		})
 	}()
-	f.await(o)
-	return f
 }
 
 // Prepare makes all that Start needs, and runs nothing.
 func Prepare(t testing.TB, o Options) *Front {
 	t.Helper()
-	f := &Front{T: t, Log: &Buffer{}, Access: &Buffer{}, Issuer: o.Issuer, Browser: signintest.NewBrowser(t, nil), Reload: make(chan os.Signal, 1), done: make(chan int, 1)}
+	f := &Front{T: t, Log: &Buffer{}, Access: &Buffer{}, Issuer: o.Issuer, Browser: signintest.NewBrowser(t, nil), Reload: make(chan os.Signal, 1), done: make(chan int, 1), env: o.Env}
 	if f.Issuer == nil {
 		f.Issuer = Issuer(t, o.Behaviour)
 	}
@@ -124,7 +150,7 @@ func (f *Front) Write(listen, dir, settings string) {
 }
 
 // await waits until the front serves.
-func (f *Front) await(o Options) {
+func (f *Front) await() {
 	f.T.Helper()
 	deadline := time.Now().Add(Patience)
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -287,6 +313,18 @@ func (b *Behind) Count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.seen)
+}
+
+// Await waits until n have come.
+func (b *Behind) Await(t testing.TB, n int) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(Patience); b.Count() < n; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("the server behind got %d requests, want %d", b.Count(), n)
+		}
+	}
 }
 
 // Last is the latest of them.

@@ -243,6 +243,11 @@ func (l *loader) checkRoutes(c *Config) {
 			}
 		}
 	}
+	for i, r := range c.Routes {
+		if r.Bearer != nil && (r.Bearer.Introspect || c.Introspect) && c.PublicClient {
+			l.fault(item(i), "routes[%d]: introspection needs a client secret or key, and public_client has neither", i)
+		}
+	}
 	forwardOnly := !slices.ContainsFunc(c.Routes, func(r *Route) bool { return r.Upstream.Kind != KindNone })
 	if forwardOnly && len(l.faults) == 0 && len(c.TrustedProxies) == 0 && !strings.HasPrefix(c.Listen, "unix:") {
 		l.fault(n, "routes: no route has an upstream, so all is for forward authentication, and trusted_proxies names nobody who may ask; want an upstream, or trusted_proxies")

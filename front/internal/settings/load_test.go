@@ -250,6 +250,7 @@ func TestFaults(t *testing.T) {
 		"unknown route name":  {body: route(`{path: /, allow: signed-in, upsteam: "http://127.0.0.1:1", upstream: "http://127.0.0.1:1"}`), want: `unknown name "upsteam"`},
 		"CA with plain http":  {body: route(`{path: /, allow: signed-in, upstream_ca: /dev/null, upstream: "https://127.0.0.1:1"}`), want: "no PEM certificate"},
 		"introspect, no use":  {body: route(`{path: /, allow: signed-in, introspect: true, upstream: "http://127.0.0.1:1"}`), want: "beside bearer only"},
+		"introspect, public":  {body: strings.Replace(route(`{path: /, allow: signed-in, bearer: true, introspect: true, upstream: "http://127.0.0.1:1"}`), "client_secret: s3cret-value", "public_client: true", 1), want: "needs a client secret"},
 		"wildcards and files": {body: route(`{path: "/{x}/", allow: signed-in, upstream: "file:."}`), want: "no wildcards"},
 	} {
 		t.Run(name, func(t *testing.T) {
