@@ -267,18 +267,25 @@ func decodeClaims(raw string, c *idClaims) error {
 // type than its field is an error that names it, or counts as absent where the
 // field has the tag loose.
 func decodeExact(payload []byte, into any) error {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(payload, &all); err != nil {
-		return err
-	}
-	return setMembers(all, reflect.ValueOf(into).Elem())
+	_, err := decodeNaming(payload, into)
+	return err
 }
 
-func setMembers(all map[string]json.RawMessage, fields reflect.Value) error {
+// decodeNaming is decodeExact that names the loose members that are odd.
+func decodeNaming(payload []byte, into any) (odd []error, err error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &all); err != nil {
+		return nil, err
+	}
+	err = setMembers(all, reflect.ValueOf(into).Elem(), &odd)
+	return odd, err
+}
+
+func setMembers(all map[string]json.RawMessage, fields reflect.Value, odd *[]error) error {
 	for i := range fields.NumField() {
 		f := fields.Type().Field(i)
 		if f.Anonymous {
-			if err := setMembers(all, fields.Field(i)); err != nil {
+			if err := setMembers(all, fields.Field(i), odd); err != nil {
 				return err
 			}
 			continue
@@ -289,12 +296,16 @@ func setMembers(all map[string]json.RawMessage, fields reflect.Value) error {
 			continue
 		}
 		err := json.Unmarshal(raw, fields.Field(i).Addr().Interface())
+		if err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
 		switch {
 		case err == nil:
 		case f.Tag.Get("loose") != "":
 			fields.Field(i).SetZero()
+			*odd = append(*odd, err)
 		default:
-			return fmt.Errorf("%s: %w", name, err)
+			return err
 		}
 	}
 	return nil

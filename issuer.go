@@ -3,7 +3,6 @@ package signin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
-	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/text"
 )
@@ -40,28 +38,6 @@ type issuer struct {
 	failures int
 	err      error
 	retry    time.Time // no fetch before
-}
-
-// metadata is what we use of the discovery document (OpenID Connect
-// Discovery, 3; RFC 8414, 2).
-type metadata struct {
-	Issuer                string   `json:"issuer"`
-	AuthorizationEndpoint string   `json:"authorization_endpoint"`
-	TokenEndpoint         string   `json:"token_endpoint"`
-	JWKSURI               string   `json:"jwks_uri"`
-	EndSessionEndpoint    string   `json:"end_session_endpoint"`
-	RevocationEndpoint    string   `json:"revocation_endpoint"`
-	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
-	TokenAuthAlgs         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
-	SigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
-	AnnouncesIss          bool     `json:"authorization_response_iss_parameter_supported"`
-
-	rule family.Rule
-	keys tokenVerifier
-
-	// logoutKeys verify logout tokens, which anybody may post: what they cost
-	// in fetches of keys is not taken from the sign-ins.
-	logoutKeys tokenVerifier
 }
 
 func newIssuer(c Config, now func() time.Time, report func(context.Context, error)) *issuer {
@@ -121,47 +97,6 @@ func (i *issuer) fetch(ctx context.Context) (*metadata, error) {
 		meta.keys.source, meta.logoutKeys.source = i.meta.keys.source, i.meta.logoutKeys.source
 	}
 	i.meta, i.fetched, i.failures, i.err, i.retry = meta, i.now(), 0, nil, time.Time{}
-	return meta, nil
-}
-
-func (i *issuer) discover(ctx context.Context) (*metadata, error) {
-	ctx = oidc.ClientContext(ctx, i.client)
-	// go-oidc compares issuers to the letter. Entra's differ from what one
-	// configures by the tenant's name; newIssuerRule knows how.
-	provider, err := oidc.NewProvider(oidc.InsecureIssuerURLContext(ctx, i.url), i.url)
-	if err != nil {
-		return nil, fmt.Errorf("discovery: %w", bounded(withoutURL(err)))
-	}
-	meta := &metadata{}
-	if err := provider.Claims(meta); err != nil {
-		return nil, fmt.Errorf("discovery: %w", err)
-	}
-	if meta.rule, err = family.NewRule(i.url, meta.Issuer, i.tenants); err != nil {
-		return nil, fmt.Errorf("discovery: %w", err)
-	}
-	for _, e := range []struct {
-		name, url string
-		required  bool
-	}{
-		{"authorization_endpoint", meta.AuthorizationEndpoint, true},
-		{"token_endpoint", meta.TokenEndpoint, true},
-		{"jwks_uri", meta.JWKSURI, true},
-		{"end_session_endpoint", meta.EndSessionEndpoint, false},
-		{"revocation_endpoint", meta.RevocationEndpoint, false},
-	} {
-		if e.url == "" && !e.required {
-			continue
-		}
-		if err := checkEndpointURL(e.url); err != nil {
-			return nil, fmt.Errorf("discovery: %s: %w", e.name, err)
-		}
-	}
-	algs, err := signingAlgs(i.algs, meta.SigningAlgs)
-	if err != nil {
-		return nil, fmt.Errorf("discovery: %w", err)
-	}
-	meta.keys = tokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.rule}
-	meta.logoutKeys = tokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.rule}
 	return meta, nil
 }
 

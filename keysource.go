@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -205,7 +204,7 @@ func (k *keySource) fetch(ctx context.Context) (set *keySet, err error) {
 			k.report(ctx, fmt.Errorf("keys older than an hour serve: %w", err))
 		}
 	}()
-	body, err := k.get(ctx)
+	body, err := getBounded(ctx, k.client, k.url)
 	if err == nil {
 		set, err = parseKeySet(body)
 	}
@@ -213,27 +212,4 @@ func (k *keySource) fetch(ctx context.Context) (set *keySet, err error) {
 		err = fmt.Errorf("the issuer's keys cannot be fetched from %s: %w", text.Printable(k.url, 200), bounded(err))
 	}
 	return set, err
-}
-
-func (k *keySource) get(ctx context.Context) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
-	if err != nil {
-		return nil, errors.New("not a URL")
-	}
-	req.Header.Set("Cache-Control", "no-cache")
-	resp, err := k.client.Do(req)
-	if err != nil {
-		return nil, withoutURL(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the answer: %w", err)
-	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("status %d", resp.StatusCode)
-	case len(body) > maxAnswer:
-		return nil, errors.New("the answer is over 1 MiB")
-	}
-	return body, nil
 }

@@ -1,0 +1,166 @@
+package signin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/seed454743b5/signin/internal/family"
+)
+
+// metadata is what we use of the discovery document (OpenID Connect
+// Discovery, 3; RFC 8414, 2). A loose member that is odd counts as absent.
+type metadata struct {
+	Issuer                string  `json:"issuer"`
+	AuthorizationEndpoint string  `json:"authorization_endpoint"`
+	TokenEndpoint         string  `json:"token_endpoint"`
+	JWKSURI               string  `json:"jwks_uri"`
+	EndSessionEndpoint    string  `json:"end_session_endpoint" loose:"true"`
+	RevocationEndpoint    string  `json:"revocation_endpoint" loose:"true"`
+	TokenAuthMethods      strs    `json:"token_endpoint_auth_methods_supported" loose:"true"`
+	TokenAuthAlgs         strs    `json:"token_endpoint_auth_signing_alg_values_supported" loose:"true"`
+	SigningAlgs           strs    `json:"id_token_signing_alg_values_supported"`
+	AnnouncesIss          boolean `json:"authorization_response_iss_parameter_supported" loose:"true"`
+
+	rule family.Rule
+	keys tokenVerifier
+
+	// logoutKeys verify logout tokens, which anybody may post: what they cost
+	// in fetches of keys is not taken from the sign-ins.
+	logoutKeys tokenVerifier
+}
+
+// strs is a list of strings. What else stands in the list is left out, and one
+// string is a list of one.
+type strs []string
+
+func (l *strs) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil && one != "" {
+		*l = strs{one}
+		return nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
+		return errors.New("not a list of strings")
+	}
+	*l = nil
+	for _, raw := range list {
+		var s string
+		if json.Unmarshal(raw, &s) == nil && s != "" {
+			*l = append(*l, s)
+		}
+	}
+	return nil
+}
+
+// boolean is true or false, or the same as a string, as some issuers write it.
+type boolean bool
+
+func (v *boolean) UnmarshalJSON(b []byte) error {
+	switch strings.Trim(string(b), `"`) {
+	case "true":
+		*v = true
+	case "false", "null":
+		*v = false
+	default:
+		return errors.New("neither true nor false")
+	}
+	return nil
+}
+
+// discover fetches and judges the discovery document. What we cannot do
+// without is an error; what we can do without counts as absent, and the log
+// says so.
+func (i *issuer) discover(ctx context.Context) (*metadata, error) {
+	from := strings.TrimSuffix(i.url, "/") + "/.well-known/openid-configuration"
+	body, err := getBounded(ctx, i.client, from)
+	if err != nil {
+		return nil, fmt.Errorf("discovery: %s: %w", from, bounded(err))
+	}
+	meta := &metadata{}
+	odd, err := decodeNaming(withoutMark(body), meta)
+	if err != nil {
+		return nil, fmt.Errorf("discovery: %s: %w", from, bounded(err))
+	}
+	if meta.rule, err = family.NewRule(i.url, meta.Issuer, i.tenants); err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
+	}
+	if err := meta.checkEndpoints(); err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
+	}
+	for _, err := range append(odd, meta.dropOdd()...) {
+		i.report(ctx, fmt.Errorf("discovery: %w; it counts as absent", err))
+	}
+	algs, err := signingAlgs(i.algs, meta.SigningAlgs)
+	if err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
+	}
+	meta.keys = tokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.rule}
+	meta.logoutKeys = tokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.rule}
+	return meta, nil
+}
+
+// checkEndpoints judges the endpoints without which nobody can sign in.
+func (m *metadata) checkEndpoints() error {
+	for _, e := range []struct{ name, url string }{
+		{"authorization_endpoint", m.AuthorizationEndpoint},
+		{"token_endpoint", m.TokenEndpoint},
+		{"jwks_uri", m.JWKSURI},
+	} {
+		if err := checkEndpointURL(e.url); err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
+		}
+	}
+	return nil
+}
+
+// dropOdd empties the optional endpoints that cannot be used, and says why.
+// Their URLs are in no other use: what is not https would carry an ID token or
+// a refresh token in the clear.
+func (m *metadata) dropOdd() (odd []error) {
+	for _, e := range []struct {
+		name string
+		url  *string
+	}{
+		{"end_session_endpoint", &m.EndSessionEndpoint},
+		{"revocation_endpoint", &m.RevocationEndpoint},
+	} {
+		if *e.url == "" {
+			continue
+		}
+		if err := checkEndpointURL(*e.url); err != nil {
+			odd = append(odd, fmt.Errorf("%s: %w", e.name, bounded(err)))
+			*e.url = ""
+		}
+	}
+	return odd
+}
+
+// getBounded fetches what the issuer publishes. Redirects are not followed.
+func getBounded(ctx context.Context, client *http.Client, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, errors.New("not a URL")
+	}
+	req.Header.Set("Cache-Control", "no-cache")
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	case len(body) > maxAnswer:
+		return nil, errors.New("the answer is over 1 MiB")
+	}
+	return body, nil
+}
