@@ -34,6 +34,7 @@ type browser struct {
 	trips  int    // completed without progress, in halves
 	since  int64  // when the first of them was
 	asked  bool   // whether Recognize has tried
+	moved  int64  // when it was sent to BaseURL's host; zero: not lately
 }
 
 // readBrowser returns the browser that sent r, or nil if it sent no cookie.
@@ -50,6 +51,10 @@ func (a *Auth) readBrowser(r *http.Request) *browser {
 			continue
 		}
 		b := &browser{secret: secret, asked: asked}
+		if moved, ok := strings.CutPrefix(parts[len(parts)-1], "m"); ok && (len(parts) == 2 || len(parts) == 5) {
+			b.moved, _ = strconv.ParseInt(moved, 10, 64)
+			parts = parts[:len(parts)-1]
+		}
 		if len(parts) == 4 {
 			b.need = parts[1]
 			b.trips, _ = strconv.Atoi(parts[2])
@@ -66,6 +71,9 @@ func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) 
 	value := seal.Encode(b.secret)
 	if b.trips > 0 {
 		value += "." + b.need + "." + strconv.Itoa(b.trips) + "." + strconv.FormatInt(b.since, 10)
+	}
+	if b.moved != 0 {
+		value += ".m" + strconv.FormatInt(b.moved, 10)
 	}
 	if b.asked {
 		value += ".s"

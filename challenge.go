@@ -174,6 +174,13 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, newPage(pageInternal, to.String()), "", err)
 		return
 	}
+	page := to.String()
+	if need.chosen {
+		page = a.askURL(r, need, to)
+	}
+	if a.moveHost(w, r, b, page) {
+		return
+	}
 	s, err := a.sessionFor(r)
 	if err != nil {
 		a.fail(w, r, a.unavailable(to, err), "", err)

@@ -43,18 +43,19 @@ type Config struct {
 
 	// BaseURL is the public URL of the application, with the path prefix it is
 	// mounted under, if any. It is https, also behind a proxy that ends TLS; an
-	// http URL is accepted on loopback only. Empty takes scheme and host from
-	// each request, as seen by the trusted proxy nearest to us: then the
-	// issuer's list of redirect URIs is all that keeps a forged Host header from
-	// moving the answer.
+	// http URL is accepted on loopback only. A browser that comes under another
+	// host name is sent to BaseURL's before it signs in. Empty takes scheme and
+	// host from each request, as seen by the trusted proxy nearest to us: then
+	// the issuer's list of redirect URIs is all that keeps a forged Host header
+	// from moving the answer.
 	BaseURL string
 
 	// TrustedProxies are the peers whose forwarded headers are believed:
 	// X-Forwarded-Proto, -Host, -Port, -Prefix and -Ssl, Front-End-Https, and,
 	// if none of these is there, Forwarded (RFC 7239). They must overwrite or
 	// remove all of them in what a client sends. A loopback prefix covers the
-	// peers of a server on a Unix socket. Empty believes nobody. Not used when
-	// BaseURL is set.
+	// peers of a server on a Unix socket. Empty believes nobody. With BaseURL
+	// set, they tell only under which host name the browser came.
 	TrustedProxies []netip.Prefix
 
 	// Scopes are asked for at sign-in, beside openid, profile and

@@ -61,6 +61,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"sync"
 	"time"
 
 	"github.com/gorilla/sessions"
@@ -76,6 +77,7 @@ type Auth struct {
 	redacted
 	cfg      Config // without Keys, which keys holds
 	sites    sites
+	moves    moves
 	keys     seal.Keyring
 	lists    once.Turns // at the lists of the index
 	signOuts signOutCount
@@ -99,6 +101,7 @@ type Auth struct {
 	backoff     backoff
 	apps        appTokens
 	chores      once.Flights[struct{}]
+	hostWarning sync.Once
 }
 
 // New returns an Auth for c. It reports every fault of the configuration at

@@ -18,8 +18,9 @@ type site struct {
 }
 
 // url and path name a page of the application, below its prefix.
-func (s site) url(path string) string  { return s.scheme + "://" + s.host + s.base + path }
+func (s site) url(path string) string  { return s.origin() + s.base + path }
 func (s site) path(path string) string { return s.base + path }
+func (s site) origin() string          { return s.scheme + "://" + s.host }
 
 // pathOf returns path and query of a URL of this site.
 func (s site) pathOf(raw string) (string, bool) {

@@ -26,6 +26,9 @@ type BrowserOptions struct {
 	// allows them there; other clients do not.
 	StrictSecure bool
 
+	// NoCookies refuses all cookies.
+	NoCookies bool
+
 	// Site returns the registrable domain of a host name: what it has in
 	// common with those it is same-site with. Nil takes the whole host name,
 	// so that two hosts are always cross-site; ports never matter.
@@ -82,7 +85,7 @@ func NewBrowser(tb testing.TB, options *BrowserOptions) *Browser {
 }
 
 func (b *Browser) newJar() *jar {
-	return &jar{strictSecure: b.options.StrictSecure, site: b.options.Site, now: b.options.Now}
+	return &jar{refuses: b.options.NoCookies, strictSecure: b.options.StrictSecure, site: b.options.Site, now: b.options.Now}
 }
 
 // Clone returns a browser with a copy of this one's cookies, as a thief or a

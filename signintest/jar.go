@@ -21,6 +21,9 @@ const (
 
 // jar keeps cookies by the rules of RFC 6265bis as Chromium has them.
 type jar struct {
+	// refuses takes no cookie at all.
+	refuses bool
+
 	// strictSecure refuses Secure cookies on http, loopback or not.
 	strictSecure bool
 	site         func(host string) string
@@ -65,6 +68,9 @@ func (j *jar) sameSite(a, b *url.URL) bool {
 // set stores a cookie that an answer from u asks to store, or says why not.
 // A cross-site subresource may only set SameSite=None cookies.
 func (j *jar) set(u *url.URL, line string, from reach) error {
+	if j.refuses {
+		return errors.New("the browser takes no cookies")
+	}
 	if len(line) > 2*maxCookieSize {
 		return errors.New("the cookie is too long")
 	}
