@@ -81,12 +81,7 @@ func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) 
 	secure := a.isSecure(r)
 	noStore(w)
 	for _, name := range a.browserCookies(secure) {
-		c := &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode}
-		if a.cfg.ResponseMode == modeForm && !strings.HasSuffix(name, laxSuffix) {
-			// On loopback browsers take a Secure cookie over http too.
-			c.SameSite, c.Secure = http.SameSiteNoneMode, true
-		}
-		http.SetCookie(w, c)
+		http.SetCookie(w, roundTripCookie(name, value, secure, a.cfg.ResponseMode == modeForm))
 	}
 }
 
@@ -103,9 +98,19 @@ func (a *Auth) serveBrowser(next http.Handler, w http.ResponseWriter, r *http.Re
 	late.settle() // next need not have written anything
 }
 
+// roundTripCookie is a cookie that has to come back with the issuer's answer.
+func roundTripCookie(name, value string, secure, form bool) *http.Cookie {
+	c := &http.Cookie{Name: name, Value: value, Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode}
+	if form && !strings.HasSuffix(name, twinSuffix) {
+		// On loopback most browsers take a Secure cookie over http too.
+		c.SameSite, c.Secure = http.SameSiteNoneMode, true
+	}
+	return c
+}
+
 const (
 	browserSuffix = "-browser"
-	laxSuffix     = "-browser-lax"
+	twinSuffix    = "-lax"
 )
 
 // browserCookies are the cookie's names. Over plain http, which is loopback,
@@ -120,7 +125,7 @@ func (a *Auth) browserCookies(secure bool) []string {
 
 func plainBrowserCookies(c Config) []string {
 	if c.ResponseMode == modeForm {
-		return []string{c.CookieName + browserSuffix, c.CookieName + laxSuffix}
+		return []string{c.CookieName + browserSuffix, c.CookieName + browserSuffix + twinSuffix}
 	}
 	return []string{c.CookieName + browserSuffix}
 }

@@ -1,9 +1,11 @@
 package signin
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"errors"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
@@ -61,10 +63,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b := a.readBrowser(r)
-	tx, err := a.checkState(params, b, home)
-	if tx != nil && tx.Bare {
-		tx.Return = a.sites.resolve(a.entered(r), a.cfg.CallbackPath, tx.Return)
-	}
+	tx, err := a.checkState(w, r, params, b, home)
 	if err == nil {
 		var done *redeemed
 		if done, err = a.answered(r, params, tx, b); err == nil {
@@ -77,8 +76,10 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if errors.Is(err, errStale) {
-		b.tripped(tx, a.now())
-		a.writeBrowser(w, r, b)
+		if b != nil {
+			b.tripped(tx, a.now())
+			a.writeBrowser(w, r, b)
+		}
 		a.event(r.Context(), Event{Name: eventStale, Reference: tx.id()})
 		redirectWithin(w, newReturnPath(tx.Return))
 		return
@@ -131,24 +132,57 @@ func readAnswer(r *http.Request, home string) (url.Values, error) {
 	return params, nil
 }
 
-// checkState finds the challenge that params answer. With errStale it still
-// returns the transaction, for the page it names.
-func (a *Auth) checkState(params url.Values, b *browser, home string) (*transaction, error) {
+// checkState finds the challenge that params answer. With errStale, and where
+// no cookie came, it still returns the transaction, for the page it names.
+func (a *Auth) checkState(w http.ResponseWriter, r *http.Request, params url.Values, b *browser, home string) (*transaction, error) {
 	if !params.Has("state") && !params.Has("code") && !params.Has("error") && !params.Has("id_token") {
 		return nil, reject(pageCallbackEmpty, home, "no parameters: the issuer answered by fragment, or the page was opened by hand")
 	}
-	if b == nil {
-		return nil, reject(pageNoCookies, home, "no browser cookie: cookies are blocked, or the challenge began under another host name")
-	}
 	tx, err := a.openState(params.Get("state"))
-	if err != nil {
+	switch {
+	case err != nil && b == nil:
+		return nil, reject(pageNoCookies, home, "no browser cookie, and no state of ours")
+	case err != nil:
 		return nil, reject(pageCallbackState, home, "state is missing, altered, or sealed by other keys")
 	}
+	if tx.Aside {
+		if page := a.aside(r).fetch(w, r, tx); page != "" {
+			tx.Return = page
+		} else {
+			a.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.String("ref", tx.id()))
+		}
+	}
+	if tx.Bare && tx.Return != a.site(r).path("/") {
+		tx.Return = a.sites.resolve(a.entered(r), a.cfg.CallbackPath, tx.Return)
+	}
 	age := a.now().Sub(tx.began())
+	if b == nil {
+		return tx, a.withoutCookie(r, tx, age)
+	}
 	if age > stateLifetime || age < -clockMargin || subtle.ConstantTimeCompare(tx.Browser, b.hash()) != 1 {
 		return tx, errStale
 	}
 	return tx, nil
+}
+
+// withoutCookie says what an authentic answer means that came without a
+// browser cookie. A state from long ago is a bookmark's, and one that another
+// program was given an office document's: neither says that the browser
+// refuses cookies, and its user goes to the page that the state names. Else a
+// page has to say so, for in a browser that does refuse them nothing can count
+// the visits to the issuer.
+func (a *Auth) withoutCookie(r *http.Request, tx *transaction, age time.Duration) error {
+	if age > stateLifetime || !bytes.Equal(tx.Agent, agentHash(r)) {
+		return errStale
+	}
+	cause := "no browser cookie: cookies are blocked or were deleted, or the answer came to another browser than the one that asked"
+	switch {
+	case tx.Host != "":
+		cause = "no browser cookie: the sign-in began under the host " + tx.Host + ", and BaseURL's is " + a.sites.fixed.host
+	case !a.isSecure(r) && a.cfg.ResponseMode == modeForm:
+		cause += "; or " + errNoSecureCookie.Error()
+	}
+	return reject(pageNoCookies, tx.Return, cause)
 }
 
 // answered checks what came with an authentic state, and redeems the code.

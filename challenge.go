@@ -39,6 +39,7 @@ type transaction struct {
 	Moment      moment   `json:"e,omitempty"` // it began, in the order of sign-outs
 	Return      string   `json:"p"`
 	Bare        bool     `json:"q,omitempty"` // Return may lack the site's prefix
+	Aside       bool     `json:"w,omitempty"` // the whole of Return waits in a cookie
 	Browser     []byte   `json:"b"`
 	Redirect    string   `json:"u"`
 	Session     []byte   `json:"s,omitempty"` // to extend, sealed once more
@@ -50,6 +51,8 @@ type transaction struct {
 	ACR         []string `json:"a,omitempty"`
 	Interactive bool     `json:"k,omitempty"` // adds to a session, and is no sign-in
 	Silent      bool     `json:"z,omitempty"` // by Recognize: nobody asked for it
+	Host        string   `json:"h,omitempty"` // that the browser used, if not BaseURL's
+	Agent       []byte   `json:"g,omitempty"` // a hash of User-Agent
 }
 
 func (t *transaction) began() time.Time { return time.UnixMilli(t.Time) }
@@ -125,8 +128,8 @@ func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *Intera
 	writePage(w, r, newPage(kind, a.askURL(r, need, to)), a.cfg.Page)
 }
 
-// returnTo is the page that r asks for. A long path loses its query, for the
-// state parameter has to carry it.
+// returnTo is the page that r asks for. A very long path loses its query, for
+// the state parameter or a cookie has to carry it.
 func (a *Auth) returnTo(r *http.Request) returnPath {
 	asked, sure := a.sites.page(a.entered(r))
 	if len(asked) > maxReturnPath {
@@ -174,11 +177,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, newPage(pageInternal, to.String()), "", err)
 		return
 	}
-	page := to.String()
-	if need.chosen {
-		page = a.askURL(r, need, to)
-	}
-	if a.moveHost(w, r, b, page) {
+	if a.moveHost(w, r, b, need, to) {
 		return
 	}
 	s, err := a.sessionFor(r)
@@ -198,14 +197,25 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, a.unavailable(to, err), "", err)
 		return
 	}
+	if !a.canAnswer(w, r, b, meta, need, to) {
+		return
+	}
 	tx := a.newTransaction(r, b, s, need, to)
 	tx.Need, tx.Trips = loop, b.tripsFor(loop)
+	page, err := a.fitReturn(tx, a.site(r).path("/"))
+	if err != nil {
+		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
+		return
+	}
 	location, err := a.authorizationURL(meta, tx, b, need, s)
 	if err != nil {
 		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
 		return
 	}
 	a.writeBrowser(w, r, b)
+	if tx.Aside {
+		a.aside(r).put(w, r, tx, page)
+	}
 	a.event(r.Context(), Event{Name: eventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther)
@@ -220,6 +230,7 @@ func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *Int
 		Redirect: a.site(r).url(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR,
 		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
+		Host: text.Printable(a.sites.elsewhere(a.entered(r)), 60), Agent: agentHash(r),
 	}
 	if need.MaxAge != nil {
 		tx.MaxAge = new(int64(need.MaxAge.Seconds()))
@@ -230,6 +241,14 @@ func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *Int
 		tx.Session = a.keys.Seal("extend", b.secret, tx.ID, s.secret)
 	}
 	return tx
+}
+
+// agentHash tells apart the programs that ask. An office program opens a link
+// by itself first, and hands its browser the page where that ended: the
+// issuer's.
+func agentHash(r *http.Request) []byte {
+	sum := sha256.Sum256([]byte(r.UserAgent()))
+	return sum[:6]
 }
 
 // loopSignIn names the trips of those who are not signed in. Whoever is has

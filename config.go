@@ -93,7 +93,9 @@ type Config struct {
 	ResponseType string
 
 	// ResponseMode is "form_post" (the default) or, with ResponseType "code"
-	// only, "query". Either needs https outside loopback.
+	// only, "query". Either needs https outside loopback. Over plain http on
+	// loopback, browsers that keep no Secure cookie there, such as Safari, need
+	// "query" if the issuer is under another host name.
 	ResponseMode string
 
 	// Prompt is sent with every challenge that does not set its own, such as

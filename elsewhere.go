@@ -38,7 +38,7 @@ func hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
 // To us a proxy that rewrites Host looks the same. It would send the browser
 // round for ever, so each is sent once: the browser cookie remembers it, and
 // those that keep no cookie are counted.
-func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, page string) bool {
+func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to returnPath) bool {
 	host := a.sites.elsewhere(a.entered(r))
 	if host == "" || r.Method != http.MethodGet || r.UserAgent() == "" { // every browser has one
 		return false
@@ -51,6 +51,10 @@ func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, page
 			a.log.LogAttrs(r.Context(), slog.LevelWarn, "signin: a proxy seems to rewrite Host: let it keep Host, or send X-Forwarded-Host and be in TrustedProxies", names...)
 		})
 		return false
+	}
+	page := to.String()
+	if need.chosen {
+		page = a.askURL(r, need, to) // the page itself may ask for less
 	}
 	b.moved = now.Unix()
 	a.writeBrowser(w, r, b)

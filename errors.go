@@ -65,6 +65,9 @@ type InteractionRequiredError struct {
 	// chosen marks a sign-in that somebody began by opening a link.
 	chosen bool
 
+	// tried marks one that came back to see whether the browser keeps cookies.
+	tried bool
+
 	// Cause is what the issuer or the API answered, if anything.
 	Cause error
 }

@@ -47,7 +47,7 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	need.chosen = true
+	need.chosen = !need.tried // what came back to try was no link's
 	a.challenge(w, r, need, to)
 }
 
@@ -82,6 +82,7 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 			if asked.Bare {
 				asked.Return = a.sites.resolve(a.entered(r), a.loginPath, asked.Return)
 			}
+			asked.Need.tried = asked.Tried
 			return &asked.Need, newReturnPath(asked.Return), nil
 		}
 	}
@@ -116,6 +117,7 @@ type ask struct {
 	Time   int64                    `json:"t"`
 	Return string                   `json:"p"`
 	Bare   bool                     `json:"q,omitempty"` // as a transaction's
+	Tried  bool                     `json:"o,omitempty"` // see [InteractionRequiredError]
 	Need   InteractionRequiredError `json:"n"`
 }
 
@@ -132,7 +134,7 @@ func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
 	now, page := a.now().Unix(), to.String()
 	path, _, _ := strings.Cut(page, "?")
 	var sealed string
-	for _, asked := range []ask{{now, page, to.bare, n}, {now, path, to.bare, n}, {now, page, to.bare, InteractionRequiredError{Reason: ReasonSignIn}}} {
+	for _, asked := range []ask{{now, page, to.bare, n.tried, n}, {now, path, to.bare, n.tried, n}, {now, page, to.bare, n.tried, InteractionRequiredError{Reason: ReasonSignIn}}} {
 		sealed = seal.Encode(a.keys.Seal("ask", nil, a.party(), compactJSON(asked)))
 		if len(sealed) <= maxState {
 			break

@@ -35,7 +35,7 @@ import (
 // The kinds, beside those that end a callback (callback-unreadable,
 // callback-empty, callback-state, callback-duplicate, callback-too-large,
 // callback-method, token-rejected, redeem-refused, redeem-unreachable,
-// redeem-timeout, issuer-error, cancelled, consent-refused, no-cookies): loop,
+// redeem-timeout, issuer-error, cancelled, consent-refused, no-cookies): no-secure-cookies, loop,
 // answer-too-large, issuer-unavailable, store-unavailable, internal-error, sign-in-required, more-required,
 // session-ended, permission-needed, forbidden, account-refused, signed-out,
 // still-signed-in, sign-out, sign-out-refused. More may be added, so an unknown

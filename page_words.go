@@ -14,6 +14,7 @@ const (
 	pageCallbackTooLarge   = "callback-too-large"
 	pageCallbackMethod     = "callback-method"
 	pageNoCookies          = "no-cookies"
+	pageNoSecureCookies    = "no-secure-cookies"
 	pageCancelled          = "cancelled"
 	pageConsentRefused     = "consent-refused"
 	pageIssuerError        = "issuer-error"
@@ -91,8 +92,13 @@ var pageWords = map[string]struct {
 	},
 	pageNoCookies: {
 		http.StatusBadRequest, "Your browser sent no cookie",
-		"To sign you in, this site puts a cookie in your browser and looks for it when you come back. It was not there: your browser blocks cookies, has deleted them, or you came back in another browser or a private window.",
-		"Allow cookies for this site, also those called third-party or cross-site, and finish in the browser window you started in. Then try again.", tryAgain,
+		"To sign you in, this site puts a cookie in your browser and looks for it when you come back. It was not there: your browser blocks cookies or has deleted them, or you began somewhere else: in another browser, in a private window, or with a bookmark of the sign-in page.",
+		"Try again from here. If this page comes back, allow cookies for this site, also those called third-party or cross-site.", tryAgain,
+	},
+	pageNoSecureCookies: {
+		http.StatusBadRequest, "This browser cannot sign in here",
+		"This site is open without https, as a site under development is. Your browser does not keep the kind of cookie that the sign-in needs there.",
+		"Use another browser. If you run this site, serve it over https, or set ResponseType to code and ResponseMode to query.", tryAgain,
 	},
 	pageCancelled: {
 		http.StatusForbidden, "Sign-in was cancelled",

@@ -22,8 +22,8 @@ type BrowserOptions struct {
 	// addresses.
 	Network *Network
 
-	// StrictSecure refuses Secure cookies over http on loopback too. Chromium
-	// allows them there; other clients do not.
+	// StrictSecure refuses Secure cookies over http on loopback too, as Safari
+	// does, and sends Safari's User-Agent. Chromium allows them there.
 	StrictSecure bool
 
 	// NoCookies refuses all cookies.
@@ -36,6 +36,9 @@ type BrowserOptions struct {
 
 	// Now is the clock by which cookies expire. Nil means time.Now.
 	Now func() time.Time
+
+	// UserAgent replaces the browser's own.
+	UserAgent string
 }
 
 // Browser is an HTTP client that acts as Chromium does where sign-in is

@@ -115,7 +115,7 @@ func (r *Request) settingReach(from reach) reach {
 // headers are what the browser adds.
 func (r *Request) headers(b *Browser, to *url.URL) http.Header {
 	h := http.Header{
-		"User-Agent":      {"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"},
+		"User-Agent":      {b.userAgent()},
 		"Accept":          {"*/*"},
 		"Accept-Language": {"en-US,en;q=0.9"},
 	}
@@ -142,6 +142,16 @@ func (r *Request) headers(b *Browser, to *url.URL) http.Header {
 		h.Set("Sec-Fetch-User", "?1")
 	}
 	return h
+}
+
+func (b *Browser) userAgent() string {
+	switch {
+	case b.options.UserAgent != "":
+		return b.options.UserAgent
+	case b.options.StrictSecure:
+		return "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1.15"
+	}
+	return "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 }
 
 // fetchSite is the worst relation between the page that started it and any

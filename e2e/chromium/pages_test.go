@@ -175,6 +175,11 @@ func TestPages(t *testing.T) {
 		{"callback-too-large", 413, open("/oidc/callback?" + strings.Repeat("a=b&", 40)), nil},
 		{"callback-method", 405, func(a *app, b *tab) { b.openAs("PUT", a.url+"/oidc/callback") }, nil},
 		{"no-cookies", 400, open("/oidc/callback?code=x&state=y"), nil},
+		{"no-secure-cookies", 400, func(a *app, b *tab) {
+			a.begin(b)
+			b.forget("signin-browser", a.url) // as if it had kept the twin only
+			b.open(a.url + "/page")
+		}, nil},
 		{"cancelled", 403, func(a *app, b *tab) {
 			a.refuse("access_denied", "The user pressed Cancel <b>here</b>.")
 			b.open(a.url + "/page")
