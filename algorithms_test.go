@@ -42,7 +42,7 @@ func TestSigningAlgorithms(t *testing.T) {
 			logout := a.logoutPost(t, a.issuer.Sign(a.issuer.LogoutToken("bob", ""), signintest.SignOptions{})).StatusCode
 			p := a.browser().Open(a.url + "/me")
 			if !tc.ok {
-				wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+				wantPage(t, a, p, http.StatusBadRequest, PageTokenRejected)
 				if logout != http.StatusBadRequest {
 					t.Errorf("a logout token: %d, want 400", logout)
 				}

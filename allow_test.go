@@ -288,7 +288,7 @@ func newAppWithRule(t *testing.T, allow func(*User) error) (a *app, asked *atomi
 		}
 		return allow(u)
 	}
-	a.mux.Handle("/editors", a.Require(Requirement{Allow: counted}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.mux.Handle("/editors", a.Require(Requirement{Allow: counted})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("for editors, " + UserFromContext(r.Context()).Subject))
 	})))
 	return a, asked

@@ -41,21 +41,22 @@ func refreshFirst(a *signintest.Answer, rest string) {
 // spoiltAnswers are answers of the token endpoint that cannot be used, each with
 // a refresh token that can.
 var spoiltAnswers = []struct {
-	name, page string // at a sign-in
-	edit       func(*signintest.Answer)
+	name string
+	page PageKind // at a sign-in
+	edit func(*signintest.Answer)
 }{
-	{"access token too large", pageAnswerTooLarge, member("access_token", strings.Repeat("a", maxAccessToken+1))},
-	{"scopes too large", pageAnswerTooLarge, member("scope", strings.Repeat("a ", maxScope))},
-	{"no access token", pageRedeemUnreachable, member("access_token", "")},
-	{"access token a number", pageRedeemUnreachable, member("access_token", 17)},
-	{"not a bearer token", pageRedeemUnreachable, member("token_type", "mac")},
-	{"another label", pageRedeemUnreachable, func(a *signintest.Answer) { a.Header.Set("Content-Type", "text/html") }},
-	{"cut off", pageRedeemUnreachable, func(a *signintest.Answer) {
+	{"access token too large", PageAnswerTooLarge, member("access_token", strings.Repeat("a", maxAccessToken+1))},
+	{"scopes too large", PageAnswerTooLarge, member("scope", strings.Repeat("a ", maxScope))},
+	{"no access token", PageRedeemUnreachable, member("access_token", "")},
+	{"access token a number", PageRedeemUnreachable, member("access_token", 17)},
+	{"not a bearer token", PageRedeemUnreachable, member("token_type", "mac")},
+	{"another label", PageRedeemUnreachable, func(a *signintest.Answer) { a.Header.Set("Content-Type", "text/html") }},
+	{"cut off", PageRedeemUnreachable, func(a *signintest.Answer) {
 		refreshFirst(a, `"access_token":"at_`)
 		a.Cut = true
 	}},
-	{"no end of the JSON", pageRedeemUnreachable, func(a *signintest.Answer) { refreshFirst(a, `"access_token":"at_1"`) }},
-	{"over 1 MiB", pageRedeemUnreachable, func(a *signintest.Answer) {
+	{"no end of the JSON", PageRedeemUnreachable, func(a *signintest.Answer) { refreshFirst(a, `"access_token":"at_1"`) }},
+	{"over 1 MiB", PageRedeemUnreachable, func(a *signintest.Answer) {
 		refreshFirst(a, `"access_token":"`+strings.Repeat("a", 2<<20)+`"}`)
 	}},
 }
@@ -130,15 +131,16 @@ func TestSpoiltAnswerAtSignIn(t *testing.T) {
 		}
 	}
 	type row struct {
-		name, page string
-		edit       func(*signintest.Answer)
-		behaviour  func(*signintest.Behaviour)
+		name      string
+		page      PageKind
+		edit      func(*signintest.Answer)
+		behaviour func(*signintest.Behaviour)
 	}
 	rows := []row{
-		{"another user's ID token", pageTokenRejected, nil, second(func(t *signintest.IDToken) { t.Claims["sub"] = "bob" })},
-		{"expired ID token", pageTokenRejected, nil, second(func(t *signintest.IDToken) { t.Claims["exp"] = 1 })},
-		{"no ID token", pageTokenRejected, nil, second(func(t *signintest.IDToken) { t.Omit = true })},
-		{"ID token too large", pageAnswerTooLarge, nil, second(func(t *signintest.IDToken) {
+		{"another user's ID token", PageTokenRejected, nil, second(func(t *signintest.IDToken) { t.Claims["sub"] = "bob" })},
+		{"expired ID token", PageTokenRejected, nil, second(func(t *signintest.IDToken) { t.Claims["exp"] = 1 })},
+		{"no ID token", PageTokenRejected, nil, second(func(t *signintest.IDToken) { t.Omit = true })},
+		{"ID token too large", PageAnswerTooLarge, nil, second(func(t *signintest.IDToken) {
 			t.Claims["groups"] = strings.Repeat("g", maxIDToken)
 		})},
 	}
@@ -157,7 +159,7 @@ func TestSpoiltAnswerAtSignIn(t *testing.T) {
 			}})
 			b := a.browser()
 			p := b.Open(a.url + "/me")
-			if e := o.one(t, eventRejected); e.Page != tc.page || p.Status != e.Status || p.Status < 400 || a.leaks(p) {
+			if e := o.one(t, EventRejected); e.Page != tc.page || p.Status != e.Status || p.Status < 400 || a.leaks(p) {
 				t.Errorf("%d %q, want %q\n%.300s", p.Status, e.Page, tc.page, p.Body)
 			}
 			a.issuer.Await(signintest.EndpointRevocation, 1)
@@ -213,7 +215,7 @@ func TestLargeAccessToken(t *testing.T) {
 	})
 	t.Run("too large later", func(t *testing.T) {
 		a := newApp(t, func(o *appOptions) { o.behaviour = single })
-		a.mux.Handle("GET /scoped", a.Require(Requirement{Resource: "https://api.example"}, http.NotFoundHandler()))
+		a.mux.Handle("GET /scoped", a.Require(Requirement{Resource: "https://api.example"})(http.NotFoundHandler()))
 		b := a.signIn()
 		a.issuer.Update(edit(maxAccessToken + 1))
 		says(t, a, b.Open(a.url+"/scoped"), http.StatusServiceUnavailable)

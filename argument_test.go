@@ -109,7 +109,7 @@ func TestMistakenArguments(t *testing.T) {
 	})
 	a.mux.HandleFunc("/require", func(w http.ResponseWriter, r *http.Request) {
 		need := Requirement{Scopes: now.scopes, Resource: now.resource, ACR: now.acr}
-		a.Require(need, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		a.Require(need)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			t.Error("the page was served")
 		})).ServeHTTP(w, r)
 	})

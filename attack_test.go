@@ -237,7 +237,7 @@ func TestIDTokenAttacks(t *testing.T) {
 					})
 					b.ClearCookies()
 					p := b.Open(a.url + "/page/x")
-					wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+					wantPage(t, a, p, http.StatusBadRequest, PageTokenRejected)
 					wantSignedOut(t, a, b)
 					if n := a.redemptions(); n != ch.requests {
 						t.Errorf("%d token requests, want %d", n, ch.requests)
@@ -357,7 +357,7 @@ func TestIDTokenAlgorithms(t *testing.T) {
 						}
 					}
 				})
-				wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, pageTokenRejected)
+				wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, PageTokenRejected)
 			}
 		})
 	}
@@ -371,14 +371,14 @@ func TestIDTokenOfAnotherChallenge(t *testing.T) {
 	one, two := a.toCallback(b, "/page/1"), a.toCallback(b, "/page/2")
 
 	p := b.Send(edited(two, "id_token", one.Form.Get("id_token")))
-	wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+	wantPage(t, a, p, http.StatusBadRequest, PageTokenRejected)
 	// A code injected with its own ID token, both good, into another state.
 	swapped := edited(edited(two, "id_token", one.Form.Get("id_token")), "code", one.Form.Get("code"))
-	wantPage(t, a, b.Send(swapped), http.StatusBadRequest, pageTokenRejected)
+	wantPage(t, a, b.Send(swapped), http.StatusBadRequest, PageTokenRejected)
 	if cause := lastCause(a); !strings.Contains(cause, "nonce") {
 		t.Errorf("refused because of %q, want the nonce", cause)
 	}
-	wantPage(t, a, b.Send(edited(two, "code", one.Form.Get("code"))), http.StatusBadRequest, pageTokenRejected)
+	wantPage(t, a, b.Send(edited(two, "code", one.Form.Get("code"))), http.StatusBadRequest, PageTokenRejected)
 	if cause := lastCause(a); !strings.Contains(cause, "c_hash") {
 		t.Errorf("refused because of %q, want c_hash", cause)
 	}
@@ -397,7 +397,7 @@ func TestCodeOfAnotherChallenge(t *testing.T) {
 	a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.ResponseType = typeCode } })
 	b := a.browser()
 	one, two := a.toCallback(b, "/page/1"), a.toCallback(b, "/page/2")
-	wantPage(t, a, b.Send(edited(two, "code", one.Form.Get("code"))), http.StatusBadGateway, pageRedeemRefused)
+	wantPage(t, a, b.Send(edited(two, "code", one.Form.Get("code"))), http.StatusBadGateway, PageRedeemRefused)
 	wantSignedOut(t, a, b)
 	if !strings.Contains(lastCause(a), "code_verifier") {
 		t.Errorf("refused because of %q, want code_verifier", lastCause(a))
@@ -441,7 +441,7 @@ func TestMaxAge(t *testing.T) {
 					}
 					continue
 				}
-				wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+				wantPage(t, a, p, http.StatusBadRequest, PageTokenRejected)
 				if n := a.redemptions(); n != ch.requests {
 					t.Errorf("%s: %d token requests, want %d", tc.name, n, ch.requests)
 				}
@@ -474,7 +474,7 @@ func TestIssuerDiffersBetweenTokens(t *testing.T) {
 		if tc.ok && p.Status != http.StatusOK {
 			t.Errorf("%s: %d; %s", tc.front, p.Status, lastCause(a))
 		} else if !tc.ok {
-			wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+			wantPage(t, a, p, http.StatusBadRequest, PageTokenRejected)
 			if !strings.Contains(lastCause(a), "iss or sub differ") {
 				t.Errorf("refused because of %q", lastCause(a))
 			}

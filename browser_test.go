@@ -282,7 +282,7 @@ func TestLoopWhileSignedIn(t *testing.T) {
 				b.EditIDToken = func(token *signintest.IDToken) { delete(token.Claims, "acr") }
 			}
 		})
-		a.mux.Handle("GET /gold", a.Require(Requirement{ACR: []string{"gold"}}, http.NotFoundHandler()))
+		a.mux.Handle("GET /gold", a.Require(Requirement{ACR: []string{"gold"}})(http.NotFoundHandler()))
 		b := a.signIn()
 		before := a.redemptions()
 		if p := b.Open(a.url + "/gold"); p.Status != http.StatusForbidden || !strings.Contains(p.Body, "Sign-in keeps failing") {

@@ -44,7 +44,7 @@ func TestTokenCovers(t *testing.T) {
 func TestTokenScopeSpelling(t *testing.T) {
 	answer := &tokenAnswer{AccessToken: "x", Scope: scopeValue{"openid", "User.Read", "Mail.Send"}}
 	asked := []string{"openid", "user.read", "https://graph.microsoft.com/mail.send"}
-	entra := &Auth{cfg: Config{Issuer: Entra(Global, "common")}}
+	entra := &Auth{cfg: Config{Issuer: Entra(EntraGlobal, "common")}}
 	if got := entra.newHeld(answer, asked, ""); !got.covers(asked) || !got.covers([]string{"user.read"}) {
 		t.Errorf("Entra granted %q", got.Scopes)
 	}

@@ -38,7 +38,7 @@ type rejection struct {
 func (e *rejection) Error() string { return "signin: callback: " + e.cause.Error() }
 func (e *rejection) Unwrap() error { return e.cause }
 
-func reject(kind, link, cause string) error {
+func reject(kind PageKind, link, cause string) error {
 	return &rejection{newPage(kind, link), errors.New(cause)}
 }
 
@@ -80,7 +80,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 			b.tripped(tx, a.now())
 			a.writeBrowser(w, r, b)
 		}
-		a.event(r.Context(), Event{Name: eventStale, Reference: tx.id()})
+		a.event(r.Context(), Event{Name: EventStale, Reference: tx.id()})
 		redirectWithin(w, newReturnPath(tx.Return))
 		return
 	}
@@ -98,7 +98,7 @@ func readAnswer(r *http.Request, home string) (url.Values, error) {
 		cookies += len(line)
 	}
 	if cookies > maxCookies {
-		page := newPage(pageCallbackTooLarge, home)
+		page := newPage(PageCallbackTooLarge, home)
 		page.Status = http.StatusRequestHeaderFieldsTooLarge
 		return nil, &rejection{page, errors.New("too many cookies")}
 	}
@@ -108,25 +108,25 @@ func readAnswer(r *http.Request, home string) (url.Values, error) {
 		raw = r.URL.RawQuery
 	case http.MethodPost:
 		if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
-			return nil, reject(pageCallbackUnreadable, home, "not a form")
+			return nil, reject(PageCallbackUnreadable, home, "not a form")
 		}
 		var err error
 		if raw, err = readForm(r); err != nil {
-			return nil, reject(pageCallbackUnreadable, home, "body cannot be read")
+			return nil, reject(PageCallbackUnreadable, home, "body cannot be read")
 		}
 	default:
-		return nil, reject(pageCallbackMethod, home, "method "+text.Printable(r.Method, 20))
+		return nil, reject(PageCallbackMethod, home, "method "+text.Printable(r.Method, 20))
 	}
 	if len(raw) > maxCallback || strings.Count(raw, "&") >= maxCallbackVar {
-		return nil, reject(pageCallbackTooLarge, home, "answer too large")
+		return nil, reject(PageCallbackTooLarge, home, "answer too large")
 	}
 	params, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, reject(pageCallbackUnreadable, home, "answer does not parse")
+		return nil, reject(PageCallbackUnreadable, home, "answer does not parse")
 	}
 	for _, values := range params {
 		if len(values) > 1 {
-			return nil, reject(pageCallbackDuplicate, home, "a parameter occurs twice")
+			return nil, reject(PageCallbackDuplicate, home, "a parameter occurs twice")
 		}
 	}
 	return params, nil
@@ -136,14 +136,14 @@ func readAnswer(r *http.Request, home string) (url.Values, error) {
 // no cookie came, it still returns the transaction, for the page it names.
 func (a *Auth) checkState(w http.ResponseWriter, r *http.Request, params url.Values, b *browser, home string) (*transaction, error) {
 	if !params.Has("state") && !params.Has("code") && !params.Has("error") && !params.Has("id_token") {
-		return nil, reject(pageCallbackEmpty, home, "no parameters: the issuer answered by fragment, or the page was opened by hand")
+		return nil, reject(PageCallbackEmpty, home, "no parameters: the issuer answered by fragment, or the page was opened by hand")
 	}
 	tx, err := a.openState(params.Get("state"))
 	switch {
 	case err != nil && b == nil:
-		return nil, reject(pageNoCookies, home, "no browser cookie, and no state of ours")
+		return nil, reject(PageNoCookies, home, "no browser cookie, and no state of ours")
 	case err != nil:
-		return nil, reject(pageCallbackState, home, "state is missing, altered, or sealed by other keys")
+		return nil, reject(PageCallbackState, home, "state is missing, altered, or sealed by other keys")
 	}
 	if tx.Aside {
 		if page := a.aside(r).fetch(w, r, tx); page != "" {
@@ -182,7 +182,7 @@ func (a *Auth) withoutCookie(r *http.Request, tx *transaction, age time.Duration
 	case !a.isSecure(r) && a.cfg.ResponseMode == modeForm:
 		cause += "; or " + errNoSecureCookie.Error()
 	}
-	return reject(pageNoCookies, tx.Return, cause)
+	return reject(PageNoCookies, tx.Return, cause)
 }
 
 // answered checks what came with an authentic state, and redeems the code.
@@ -198,21 +198,21 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 		// A code that was asked for by form_post and comes in a URL has been
 		// written into histories and logs. Of errors some issuers tell by GET,
 		// however they were asked.
-		return nil, reject(pageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method)
+		return nil, reject(PageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method)
 	}
 	meta, err := a.issuer.metadata(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	if err := a.checkIss(meta, params); err != nil {
-		return nil, &rejection{newPage(pageTokenRejected, again), err}
+		return nil, &rejection{newPage(PageTokenRejected, again), err}
 	}
 	if refused {
 		return nil, a.issuerRefusal(params, tx)
 	}
 	code := params.Get("code")
 	if code == "" || len(code) > maxCode {
-		return nil, reject(pageCallbackEmpty, again, "no code in the answer")
+		return nil, reject(PageCallbackEmpty, again, "no code in the answer")
 	}
 	var front *idToken
 	if a.cfg.ResponseType == typeHybrid {
@@ -262,9 +262,9 @@ func tokenRejected(again, where string, err error) error {
 	if _, ok := errors.AsType[*issuerError](err); ok {
 		return err
 	}
-	kind := pageTokenRejected
+	kind := PageTokenRejected
 	if errors.Is(err, family.ErrTenant) {
-		kind = pageAccountRefused
+		kind = PageAccountRefused
 	}
 	return &rejection{newPage(kind, again), errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
 }
@@ -274,17 +274,17 @@ func tokenRejected(again, where string, err error) error {
 func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 	code := text.Printable(params.Get("error"), 60)
 	description := params.Get("error_description")
-	kind := pageIssuerError
+	kind := PageIssuerError
 	// The description is not logged: some issuers put user names into it. In
 	// Entra's, the number says what is wrong.
 	cause := strings.TrimSpace("the issuer answered with error " + code + " " + family.EntraNumber.FindString(description))
 	switch {
 	case code == "consent_required",
 		code == "access_denied" && (tx.Interactive && len(tx.Scopes) > 0 || strings.Contains(description, "AADSTS65004")):
-		kind = pageConsentRefused
+		kind = PageConsentRefused
 		cause += "; " + tx.askedFor()
 	case code == "access_denied":
-		kind = pageCancelled
+		kind = PageCancelled
 	case code == "unsupported_response_type" && a.cfg.ResponseType != typeCode:
 		cause += `; set ResponseType "code"`
 	}
@@ -310,7 +310,7 @@ func (a *Auth) land(w http.ResponseWriter, r *http.Request, tx *transaction, b *
 	b.tripped(tx, a.now())
 	a.writeBrowser(w, r, b)
 	if done.refused {
-		a.fail(w, r, newPage(pageConsentRefused, tx.Return), tx.id(), errors.New("not all was granted; "+tx.askedFor()))
+		a.fail(w, r, newPage(PageConsentRefused, tx.Return), tx.id(), errors.New("not all was granted; "+tx.askedFor()))
 		return
 	}
 	redirectWithin(w, newReturnPath(tx.Return))
@@ -324,7 +324,7 @@ func (a *Auth) rejected(w http.ResponseWriter, r *http.Request, tx *transaction,
 	}
 	if rej, ok := errors.AsType[*rejection](err); ok {
 		page := rej.page // others who wait for the same redemption have it too
-		if page.Kind == pageAccountRefused {
+		if page.Kind == PageAccountRefused {
 			// The page asked for would only get the same account again.
 			page = newPage(page.Kind, a.switchAccount(r, to))
 		}

@@ -18,7 +18,7 @@ import (
 
 // wantPage checks what every error page of the callback has in common: the
 // words of its kind, no script, no secret, no session cookie.
-func wantPage(t *testing.T, a *app, p *signintest.Page, status int, kind string) {
+func wantPage(t *testing.T, a *app, p *signintest.Page, status int, kind PageKind) {
 	t.Helper()
 	if p.Err != nil || p.Status != status || !strings.Contains(p.Body, html.EscapeString(pageWords[kind].text)) {
 		t.Errorf("got %d %v %.400s, want %d %s; %s", p.Status, p.Err, p.Body, status, kind, lastCause(a))
@@ -153,12 +153,12 @@ func TestCallbackState(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := b.Send(edited(r, "state", tc.state))
-			wantPage(t, a, p, http.StatusBadRequest, pageCallbackState)
+			wantPage(t, a, p, http.StatusBadRequest, PageCallbackState)
 			wantUntouched(t, a, b, "alice", 1)
 		})
 	}
 	p := b.Send(edited(r, "state"))
-	wantPage(t, a, p, http.StatusBadRequest, pageCallbackState)
+	wantPage(t, a, p, http.StatusBadRequest, PageCallbackState)
 	wantUntouched(t, a, b, "alice", 1)
 
 	// The way on works.
@@ -287,42 +287,42 @@ func TestCallbackShapes(t *testing.T) {
 		name   string
 		r      *signintest.Request
 		status int
-		kind   string
+		kind   PageKind
 	}{
-		{"100 KB of cookies", with(func(c *signintest.Request) { c.Header = http.Header{"Cookie": {cookies}} }), http.StatusRequestHeaderFieldsTooLarge, pageCallbackTooLarge},
-		{"a form of 1 MB", edited(r, "code", strings.Repeat("c", 1<<20)), http.StatusRequestEntityTooLarge, pageCallbackTooLarge},
-		{"a form of 65 KB", edited(r, "more", strings.Repeat("c", 65<<10)), http.StatusRequestEntityTooLarge, pageCallbackTooLarge},
-		{"a query of 65 KB", query("code=" + strings.Repeat("c", 65<<10)), http.StatusRequestEntityTooLarge, pageCallbackTooLarge},
-		{"a hundred parameters", body(form, good+strings.Repeat("&a=b", 100)), http.StatusRequestEntityTooLarge, pageCallbackTooLarge},
-		{"PUT", method("PUT"), http.StatusMethodNotAllowed, pageCallbackMethod},
-		{"DELETE", method("DELETE"), http.StatusMethodNotAllowed, pageCallbackMethod},
-		{"PATCH", method("PATCH"), http.StatusMethodNotAllowed, pageCallbackMethod},
-		{"OPTIONS", method("OPTIONS"), http.StatusMethodNotAllowed, pageCallbackMethod},
-		{"a method of one's own", method("BREW"), http.StatusMethodNotAllowed, pageCallbackMethod},
-		{"post in lower case", method("post"), http.StatusMethodNotAllowed, pageCallbackMethod},
-		{"text", body("text/plain", good), http.StatusBadRequest, pageCallbackUnreadable},
-		{"JSON", body("application/json", "{}"), http.StatusBadRequest, pageCallbackUnreadable},
-		{"multipart", body("multipart/form-data; boundary=b", "--b--"), http.StatusBadRequest, pageCallbackUnreadable},
-		{"no content type", body("", good), http.StatusBadRequest, pageCallbackUnreadable},
-		{"content type that does not parse", body(form+"; =", good), http.StatusBadRequest, pageCallbackUnreadable},
-		{"escapes that do not parse", body(form, "state=%zz"), http.StatusBadRequest, pageCallbackUnreadable},
-		{"semicolons", body(form, strings.ReplaceAll(good, "&", ";")), http.StatusBadRequest, pageCallbackUnreadable},
-		{"state twice", edited(r, "state", r.Form.Get("state"), r.Form.Get("state")), http.StatusBadRequest, pageCallbackDuplicate},
-		{"code twice", edited(r, "code", r.Form.Get("code"), "other"), http.StatusBadRequest, pageCallbackDuplicate},
-		{"id_token twice", edited(r, "id_token", "other", r.Form.Get("id_token")), http.StatusBadRequest, pageCallbackDuplicate},
-		{"iss twice", edited(r, "iss", a.issuer.URL(), a.issuer.URL()), http.StatusBadRequest, pageCallbackDuplicate},
-		{"error twice", edited(r, "error", "", ""), http.StatusBadRequest, pageCallbackDuplicate},
-		{"unknown parameter twice", edited(r, "more", "1", "2"), http.StatusBadRequest, pageCallbackDuplicate},
-		{"nothing, by POST", body(form, ""), http.StatusBadRequest, pageCallbackEmpty},
-		{"nothing, by GET", query(""), http.StatusBadRequest, pageCallbackEmpty},
-		{"session_state only", query("session_state=1"), http.StatusBadRequest, pageCallbackEmpty},
-		{"good parameters, in the query of a POST", with(func(c *signintest.Request) { c.Form, c.URL = url.Values{}, c.URL+"?"+good }), http.StatusBadRequest, pageCallbackEmpty},
-		{"good parameters, by GET", query(good), http.StatusBadRequest, pageCallbackUnreadable},
-		{"state only", with(func(c *signintest.Request) { c.Form = url.Values{"state": r.Form["state"]} }), http.StatusBadRequest, pageCallbackEmpty},
-		{"code missing", edited(r, "code"), http.StatusBadRequest, pageCallbackEmpty},
-		{"code empty", edited(r, "code", ""), http.StatusBadRequest, pageCallbackEmpty},
-		{"code of 9 KB", edited(r, "code", strings.Repeat("c", 9<<10)), http.StatusBadRequest, pageCallbackEmpty},
-		{"id_token missing", edited(r, "id_token"), http.StatusBadRequest, pageTokenRejected},
+		{"100 KB of cookies", with(func(c *signintest.Request) { c.Header = http.Header{"Cookie": {cookies}} }), http.StatusRequestHeaderFieldsTooLarge, PageCallbackTooLarge},
+		{"a form of 1 MB", edited(r, "code", strings.Repeat("c", 1<<20)), http.StatusRequestEntityTooLarge, PageCallbackTooLarge},
+		{"a form of 65 KB", edited(r, "more", strings.Repeat("c", 65<<10)), http.StatusRequestEntityTooLarge, PageCallbackTooLarge},
+		{"a query of 65 KB", query("code=" + strings.Repeat("c", 65<<10)), http.StatusRequestEntityTooLarge, PageCallbackTooLarge},
+		{"a hundred parameters", body(form, good+strings.Repeat("&a=b", 100)), http.StatusRequestEntityTooLarge, PageCallbackTooLarge},
+		{"PUT", method("PUT"), http.StatusMethodNotAllowed, PageCallbackMethod},
+		{"DELETE", method("DELETE"), http.StatusMethodNotAllowed, PageCallbackMethod},
+		{"PATCH", method("PATCH"), http.StatusMethodNotAllowed, PageCallbackMethod},
+		{"OPTIONS", method("OPTIONS"), http.StatusMethodNotAllowed, PageCallbackMethod},
+		{"a method of one's own", method("BREW"), http.StatusMethodNotAllowed, PageCallbackMethod},
+		{"post in lower case", method("post"), http.StatusMethodNotAllowed, PageCallbackMethod},
+		{"text", body("text/plain", good), http.StatusBadRequest, PageCallbackUnreadable},
+		{"JSON", body("application/json", "{}"), http.StatusBadRequest, PageCallbackUnreadable},
+		{"multipart", body("multipart/form-data; boundary=b", "--b--"), http.StatusBadRequest, PageCallbackUnreadable},
+		{"no content type", body("", good), http.StatusBadRequest, PageCallbackUnreadable},
+		{"content type that does not parse", body(form+"; =", good), http.StatusBadRequest, PageCallbackUnreadable},
+		{"escapes that do not parse", body(form, "state=%zz"), http.StatusBadRequest, PageCallbackUnreadable},
+		{"semicolons", body(form, strings.ReplaceAll(good, "&", ";")), http.StatusBadRequest, PageCallbackUnreadable},
+		{"state twice", edited(r, "state", r.Form.Get("state"), r.Form.Get("state")), http.StatusBadRequest, PageCallbackDuplicate},
+		{"code twice", edited(r, "code", r.Form.Get("code"), "other"), http.StatusBadRequest, PageCallbackDuplicate},
+		{"id_token twice", edited(r, "id_token", "other", r.Form.Get("id_token")), http.StatusBadRequest, PageCallbackDuplicate},
+		{"iss twice", edited(r, "iss", a.issuer.URL(), a.issuer.URL()), http.StatusBadRequest, PageCallbackDuplicate},
+		{"error twice", edited(r, "error", "", ""), http.StatusBadRequest, PageCallbackDuplicate},
+		{"unknown parameter twice", edited(r, "more", "1", "2"), http.StatusBadRequest, PageCallbackDuplicate},
+		{"nothing, by POST", body(form, ""), http.StatusBadRequest, PageCallbackEmpty},
+		{"nothing, by GET", query(""), http.StatusBadRequest, PageCallbackEmpty},
+		{"session_state only", query("session_state=1"), http.StatusBadRequest, PageCallbackEmpty},
+		{"good parameters, in the query of a POST", with(func(c *signintest.Request) { c.Form, c.URL = url.Values{}, c.URL+"?"+good }), http.StatusBadRequest, PageCallbackEmpty},
+		{"good parameters, by GET", query(good), http.StatusBadRequest, PageCallbackUnreadable},
+		{"state only", with(func(c *signintest.Request) { c.Form = url.Values{"state": r.Form["state"]} }), http.StatusBadRequest, PageCallbackEmpty},
+		{"code missing", edited(r, "code"), http.StatusBadRequest, PageCallbackEmpty},
+		{"code empty", edited(r, "code", ""), http.StatusBadRequest, PageCallbackEmpty},
+		{"code of 9 KB", edited(r, "code", strings.Repeat("c", 9<<10)), http.StatusBadRequest, PageCallbackEmpty},
+		{"id_token missing", edited(r, "id_token"), http.StatusBadRequest, PageTokenRejected},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := b.Send(tc.r)
@@ -339,16 +339,16 @@ func TestCallbackShapes(t *testing.T) {
 
 	t.Run("no cookie", func(t *testing.T) {
 		bare := a.browser()
-		wantPage(t, a, bare.Send(r), http.StatusBadRequest, pageNoCookies)
-		wantPage(t, a, bare.Send(edited(edited(r, "code"), "error", "access_denied")), http.StatusBadRequest, pageNoCookies)
-		wantPage(t, a, bare.Send(query("")), http.StatusBadRequest, pageCallbackEmpty)
+		wantPage(t, a, bare.Send(r), http.StatusBadRequest, PageNoCookies)
+		wantPage(t, a, bare.Send(edited(edited(r, "code"), "error", "access_denied")), http.StatusBadRequest, PageNoCookies)
+		wantPage(t, a, bare.Send(query("")), http.StatusBadRequest, PageCallbackEmpty)
 		wantUntouched(t, a, bare, "", 1)
 	})
 	t.Run("browser cookie that is none", func(t *testing.T) {
 		for _, value := range []string{"", "x", strings.Repeat("A", 42), strings.Repeat("A", 44), strings.Repeat("A", 300), "."} {
 			c := r.Clone()
 			c.Header = http.Header{"Cookie": {a.browserCookies(true)[0] + "=" + value}}
-			wantPage(t, a, b.Send(c), http.StatusBadRequest, pageNoCookies)
+			wantPage(t, a, b.Send(c), http.StatusBadRequest, PageNoCookies)
 		}
 	})
 	wantLanding(t, a, b.Send(r), "/page/x") // the answer itself was good all along
@@ -359,7 +359,7 @@ func TestCallbackShapes(t *testing.T) {
 func TestIssuerErrors(t *testing.T) {
 	a := newApp(t)
 	b := a.signIn()
-	a.mux.Handle("/recent", a.Require(Requirement{MaxAge: time.Minute}, http.NotFoundHandler()))
+	a.mux.Handle("/recent", a.Require(Requirement{MaxAge: time.Minute})(http.NotFoundHandler()))
 	a.clock.advance(5 * time.Minute)
 	signIn, consent, stepUp := a.again(b, "/page/x"), a.toCallback(b, "/token?scope=Mail.Read"), a.toCallback(b, "/recent")
 	const hostile = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>&lt; {{.}} ` + "\u202e\r\nSet-Cookie: a=b"
@@ -369,20 +369,20 @@ func TestIssuerErrors(t *testing.T) {
 		code        string
 		description string
 		status      int
-		kind        string
+		kind        PageKind
 	}{
-		{"cancelled", signIn, "access_denied", "", http.StatusForbidden, pageCancelled},
-		{"step-up cancelled", stepUp, "access_denied", "", http.StatusForbidden, pageCancelled},
-		{"consent refused, where it was asked for", consent, "access_denied", "", http.StatusForbidden, pageConsentRefused},
-		{"consent refused, in Entra's words", signIn, "access_denied", "AADSTS65004: User declined to consent", http.StatusForbidden, pageConsentRefused},
-		{"consent required", signIn, "consent_required", "", http.StatusForbidden, pageConsentRefused},
-		{"login required", signIn, "login_required", "", http.StatusBadRequest, pageIssuerError},
-		{"server error", signIn, "server_error", "", http.StatusBadRequest, pageIssuerError},
-		{"empty", signIn, "", "", http.StatusBadRequest, pageIssuerError},
-		{"hostile description", signIn, "invalid_request", hostile, http.StatusBadRequest, pageIssuerError},
-		{"hostile code", signIn, hostile, "", http.StatusBadRequest, pageIssuerError},
-		{"hostile both, as a refusal", consent, "access_denied", hostile, http.StatusForbidden, pageConsentRefused},
-		{"15 KB of description", signIn, "invalid_request", strings.Repeat("<b>", 5<<10), http.StatusBadRequest, pageIssuerError},
+		{"cancelled", signIn, "access_denied", "", http.StatusForbidden, PageCancelled},
+		{"step-up cancelled", stepUp, "access_denied", "", http.StatusForbidden, PageCancelled},
+		{"consent refused, where it was asked for", consent, "access_denied", "", http.StatusForbidden, PageConsentRefused},
+		{"consent refused, in Entra's words", signIn, "access_denied", "AADSTS65004: User declined to consent", http.StatusForbidden, PageConsentRefused},
+		{"consent required", signIn, "consent_required", "", http.StatusForbidden, PageConsentRefused},
+		{"login required", signIn, "login_required", "", http.StatusBadRequest, PageIssuerError},
+		{"server error", signIn, "server_error", "", http.StatusBadRequest, PageIssuerError},
+		{"empty", signIn, "", "", http.StatusBadRequest, PageIssuerError},
+		{"hostile description", signIn, "invalid_request", hostile, http.StatusBadRequest, PageIssuerError},
+		{"hostile code", signIn, hostile, "", http.StatusBadRequest, PageIssuerError},
+		{"hostile both, as a refusal", consent, "access_denied", hostile, http.StatusForbidden, PageConsentRefused},
+		{"15 KB of description", signIn, "invalid_request", strings.Repeat("<b>", 5<<10), http.StatusBadRequest, PageIssuerError},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			// A code beside the error is not looked at.
@@ -415,7 +415,7 @@ func TestIssuerErrors(t *testing.T) {
 	t.Run("from another issuer", func(t *testing.T) {
 		r := edited(edited(edited(signIn, "error", "access_denied"), "error_description", "Call 555-0100"), "iss", "https://evil.example.test")
 		p := b.Send(r)
-		wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+		wantPage(t, a, p, http.StatusBadRequest, PageTokenRejected)
 		if strings.Contains(p.Body, "555-0100") {
 			t.Error("another issuer's words are shown as ours")
 		}
@@ -463,7 +463,7 @@ func TestAnswerIssuer(t *testing.T) {
 				}
 				return
 			}
-			wantPage(t, a, p, http.StatusBadRequest, pageTokenRejected)
+			wantPage(t, a, p, http.StatusBadRequest, PageTokenRejected)
 			if a.redemptions() != 0 {
 				t.Errorf("the code was sent to the issuer all the same")
 			}
@@ -478,13 +478,13 @@ func TestAnswerByAnotherWay(t *testing.T) {
 		name      string
 		typ, mode string // asked for
 		comes     string
-		kind      string
+		kind      PageKind
 	}{
-		{"code by query, form_post asked", typeCode, modeForm, "query", pageCallbackUnreadable},
-		{"code by form_post, query asked", typeCode, modeQuery, "form_post", pageCallbackUnreadable},
-		{"code by fragment, query asked", typeCode, modeQuery, "fragment", pageCallbackEmpty},
-		{"hybrid by query", typeHybrid, modeForm, "query", pageCallbackUnreadable},
-		{"hybrid by fragment", typeHybrid, modeForm, "fragment", pageCallbackEmpty},
+		{"code by query, form_post asked", typeCode, modeForm, "query", PageCallbackUnreadable},
+		{"code by form_post, query asked", typeCode, modeQuery, "form_post", PageCallbackUnreadable},
+		{"code by fragment, query asked", typeCode, modeQuery, "fragment", PageCallbackEmpty},
+		{"hybrid by query", typeHybrid, modeForm, "query", PageCallbackUnreadable},
+		{"hybrid by fragment", typeHybrid, modeForm, "fragment", PageCallbackEmpty},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newApp(t, func(o *appOptions) {
@@ -496,7 +496,7 @@ func TestAnswerByAnotherWay(t *testing.T) {
 			b := a.browser()
 			p := b.Open(a.url + "/page/x")
 			if tc.comes == "form_post" && p.Status == http.StatusBadRequest &&
-				strings.Contains(p.Body, html.EscapeString(pageWords[pageNoCookies].text)) {
+				strings.Contains(p.Body, html.EscapeString(pageWords[PageNoCookies].text)) {
 				return // the cookie of query mode is Lax and did not come either
 			}
 			wantPage(t, a, p, http.StatusBadRequest, tc.kind)
@@ -537,7 +537,7 @@ func TestAccountRefused(t *testing.T) {
 	})
 	b := a.browser()
 	p := b.Open(a.url + "/page/x")
-	wantPage(t, a, p, http.StatusForbidden, pageAccountRefused)
+	wantPage(t, a, p, http.StatusForbidden, PageAccountRefused)
 	if a.redemptions() != 0 {
 		t.Errorf("%d token requests, want 0", a.redemptions())
 	}
@@ -572,33 +572,33 @@ func TestTokenEndpoint(t *testing.T) {
 				name   string
 				fault  signintest.Fault
 				status int
-				kind   string
+				kind   PageKind
 			}{
-				{"invalid_grant", signintest.OAuthError{Code: "invalid_grant", Description: "no"}.Fault(), 502, pageRedeemRefused},
-				{"invalid_client", signintest.OAuthError{Status: 401, Code: "invalid_client"}.Fault(), 502, pageRedeemRefused},
-				{"429", signintest.HTMLFault(429), 502, pageRedeemRefused},
-				{"500", signintest.HTMLFault(500), 502, pageRedeemUnreachable},
-				{"503", signintest.OAuthError{Status: 503, Code: "temporarily_unavailable"}.Fault(), 502, pageRedeemUnreachable},
-				{"200 with HTML", signintest.HTMLFault(200), 502, pageRedeemUnreachable},
-				{"200 with an error", signintest.JSONFault(200, map[string]string{"error": "invalid_grant", "access_token": "at-0123456789"}), 502, pageRedeemRefused},
-				{"200 with nothing", jsonBody(" "), 502, pageRedeemUnreachable},
-				{"200 with a list", jsonBody(`[{"access_token":"at-0123456789"}]`), 502, pageRedeemUnreachable},
-				{"200 cut short", jsonBody(`{"access_token":"at-0123`), 502, pageRedeemUnreachable},
-				{"200, nested without end", jsonBody(strings.Repeat(`{"a":`, 200_000)), 502, pageRedeemUnreachable},
-				{"204", signintest.Fault{Status: 204}, 502, pageRedeemRefused},
-				{"endless JSON", signintest.Fault{Header: http.Header{"Content-Type": {"application/json"}}, Body: `{"access_token":"at-0123456789","id_token":"`, Endless: true}, 502, pageRedeemUnreachable},
-				{"endless error", signintest.Fault{Status: 400, Header: http.Header{"Content-Type": {"application/json"}}, Body: "{", Endless: true}, 502, pageRedeemUnreachable},
-				{"no access token", answer(map[string]any{"access_token": ""}), 502, pageRedeemUnreachable},
-				{"access token a number", answer(map[string]any{"access_token": 7}), 502, pageRedeemUnreachable},
-				{"a token of another type", answer(map[string]any{"token_type": "mac"}), 502, pageRedeemUnreachable},
-				{"no ID token", answer(nil), 400, pageTokenRejected},
-				{"an ID token that is none", answer(map[string]any{"id_token": "a.b.c"}), 400, pageTokenRejected},
-				{"redirect 307", signintest.Fault{Redirect: evil + "/token"}, 502, pageRedeemRefused},
-				{"redirect 308", signintest.Fault{Redirect: evil + "/token", Status: 308}, 502, pageRedeemRefused},
-				{"redirect 302", signintest.Fault{Redirect: evil + "/token", Status: 302}, 502, pageRedeemRefused},
-				{"connection dropped", signintest.Fault{Drop: true}, 502, pageRedeemUnreachable},
-				{"dropped after the code was spent", signintest.Fault{Drop: true, AfterProcessing: true}, 502, pageRedeemUnreachable},
-				{"500 after the code was spent", signintest.Fault{Status: 500, AfterProcessing: true}, 502, pageRedeemUnreachable},
+				{"invalid_grant", signintest.OAuthError{Code: "invalid_grant", Description: "no"}.Fault(), 502, PageRedeemRefused},
+				{"invalid_client", signintest.OAuthError{Status: 401, Code: "invalid_client"}.Fault(), 502, PageRedeemRefused},
+				{"429", signintest.HTMLFault(429), 502, PageRedeemRefused},
+				{"500", signintest.HTMLFault(500), 502, PageRedeemUnreachable},
+				{"503", signintest.OAuthError{Status: 503, Code: "temporarily_unavailable"}.Fault(), 502, PageRedeemUnreachable},
+				{"200 with HTML", signintest.HTMLFault(200), 502, PageRedeemUnreachable},
+				{"200 with an error", signintest.JSONFault(200, map[string]string{"error": "invalid_grant", "access_token": "at-0123456789"}), 502, PageRedeemRefused},
+				{"200 with nothing", jsonBody(" "), 502, PageRedeemUnreachable},
+				{"200 with a list", jsonBody(`[{"access_token":"at-0123456789"}]`), 502, PageRedeemUnreachable},
+				{"200 cut short", jsonBody(`{"access_token":"at-0123`), 502, PageRedeemUnreachable},
+				{"200, nested without end", jsonBody(strings.Repeat(`{"a":`, 200_000)), 502, PageRedeemUnreachable},
+				{"204", signintest.Fault{Status: 204}, 502, PageRedeemRefused},
+				{"endless JSON", signintest.Fault{Header: http.Header{"Content-Type": {"application/json"}}, Body: `{"access_token":"at-0123456789","id_token":"`, Endless: true}, 502, PageRedeemUnreachable},
+				{"endless error", signintest.Fault{Status: 400, Header: http.Header{"Content-Type": {"application/json"}}, Body: "{", Endless: true}, 502, PageRedeemUnreachable},
+				{"no access token", answer(map[string]any{"access_token": ""}), 502, PageRedeemUnreachable},
+				{"access token a number", answer(map[string]any{"access_token": 7}), 502, PageRedeemUnreachable},
+				{"a token of another type", answer(map[string]any{"token_type": "mac"}), 502, PageRedeemUnreachable},
+				{"no ID token", answer(nil), 400, PageTokenRejected},
+				{"an ID token that is none", answer(map[string]any{"id_token": "a.b.c"}), 400, PageTokenRejected},
+				{"redirect 307", signintest.Fault{Redirect: evil + "/token"}, 502, PageRedeemRefused},
+				{"redirect 308", signintest.Fault{Redirect: evil + "/token", Status: 308}, 502, PageRedeemRefused},
+				{"redirect 302", signintest.Fault{Redirect: evil + "/token", Status: 302}, 502, PageRedeemRefused},
+				{"connection dropped", signintest.Fault{Drop: true}, 502, PageRedeemUnreachable},
+				{"dropped after the code was spent", signintest.Fault{Drop: true, AfterProcessing: true}, 502, PageRedeemUnreachable},
+				{"500 after the code was spent", signintest.Fault{Status: 500, AfterProcessing: true}, 502, PageRedeemUnreachable},
 			} {
 				t.Run(tc.name, func(t *testing.T) {
 					b := a.browser()
@@ -646,7 +646,7 @@ func TestTokenEndpointHangs(t *testing.T) {
 			r := a.toCallback(b, "/page/x")
 			a.issuer.FailNext(signintest.EndpointToken, fault)
 			start := time.Now()
-			wantPage(t, a, b.Send(r), http.StatusGatewayTimeout, pageRedeemTimeout)
+			wantPage(t, a, b.Send(r), http.StatusGatewayTimeout, PageRedeemTimeout)
 			if took := time.Since(start); took > 15*time.Second {
 				t.Errorf("the page came after %v", took)
 			}
@@ -691,9 +691,9 @@ func TestScopeRefusedAtSignIn(t *testing.T) {
 			}
 		}
 	})
-	a.mux.Handle("/mail", a.Require(Requirement{Scopes: []string{"Mail.Read"}}, http.NotFoundHandler()))
+	a.mux.Handle("/mail", a.Require(Requirement{Scopes: []string{"Mail.Read"}})(http.NotFoundHandler()))
 	b := a.browser()
-	if p := b.Open(a.url + "/mail"); p.Status != http.StatusForbidden || !strings.Contains(p.Body, pageWords[pageConsentRefused].text) {
+	if p := b.Open(a.url + "/mail"); p.Status != http.StatusForbidden || !strings.Contains(p.Body, pageWords[PageConsentRefused].text) {
 		t.Errorf("got %d %.300s, want the page for a refused consent", p.Status, p.Body)
 	}
 	if n := a.issuer.Count(signintest.EndpointAuthorize); n != 1 {

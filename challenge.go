@@ -90,22 +90,22 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 	}
 	boundBody(w, r)
 	if mistake := need.check(); mistake != nil {
-		a.fail(w, r, newPage(pageInternal, a.returnTo(r).String()), "", fmt.Errorf("Challenge: %w", mistake))
+		a.fail(w, r, newPage(PageInternal, a.returnTo(r).String()), "", fmt.Errorf("Challenge: %w", mistake))
 		return true
 	}
 	switch a.kind(r) {
 	case kindNavigation:
 		a.challenge(w, r, need, a.returnTo(r))
 	case kindSubmission:
-		page := pageSessionEnded
+		page := PageSessionEnded
 		if need.Reason == ReasonConsent || need.Reason == ReasonClaims {
-			page = pagePermissionNeeded
+			page = PagePermissionNeeded
 		}
 		a.unauthorized(w, r, need, page)
 	default:
-		page := pageSignInRequired
+		page := PageSignInRequired
 		if need.Reason == ReasonConsent || need.Reason == ReasonClaims {
-			page = pageMoreRequired
+			page = PageMoreRequired
 		}
 		a.unauthorized(w, r, need, page)
 	}
@@ -114,14 +114,14 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 
 // unauthorized answers what cannot follow a redirect: it says what to ask for
 // and names a URL that a person can open for it.
-func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, kind string) {
+func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, kind PageKind) {
 	site := a.site(r)
 	// The page to come back to is the one that asked: a script's URL is no
 	// page, and what takes a form by POST need not have one.
 	to := newReturnPath(site.path("/"))
 	if from, ok := site.pathOf(r.Referer()); ok {
 		to = newReturnPath(from)
-	} else if kind != pageSignInRequired && kind != pageMoreRequired {
+	} else if kind != PageSignInRequired && kind != PageMoreRequired {
 		to = a.returnTo(r)
 	}
 	w.Header().Set("WWW-Authenticate", wwwAuthenticate(need))
@@ -174,7 +174,7 @@ func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *Interacti
 // challengeBrowser is challenge for a browser that has been read.
 func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to returnPath) {
 	if err := a.site(r).fault(); err != nil {
-		a.fail(w, r, newPage(pageInternal, to.String()), "", err)
+		a.fail(w, r, newPage(PageInternal, to.String()), "", err)
 		return
 	}
 	if a.moveHost(w, r, b, need, to) {
@@ -189,7 +189,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	if b.looping(loop, a.now()) {
 		b.progressed() // so that "try again" works once the cause is gone
 		a.writeBrowser(w, r, b)
-		a.fail(w, r, newPage(pageLoop, a.askURL(r, need, to)), "", errLoop)
+		a.fail(w, r, newPage(PageLoop, a.askURL(r, need, to)), "", errLoop)
 		return
 	}
 	meta, err := a.issuer.metadata(r.Context())
@@ -216,7 +216,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	if tx.Aside {
 		a.aside(r).put(w, r, tx, page)
 	}
-	a.event(r.Context(), Event{Name: eventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
+	a.event(r.Context(), Event{Name: EventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther)
 }

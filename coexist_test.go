@@ -547,7 +547,7 @@ func TestTwoIssuers(t *testing.T) {
 	if n, m := a.redemptions(), partners.CountGrant("authorization_code"); n != 2 || m != 2 {
 		t.Errorf("%d and %d redemptions, want 2 and 2", n, m)
 	}
-	if err := partner.Close(context.WithoutCancel(t.Context())); err != nil {
+	if err := partner.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 		t.Error(err)
 	}
 }

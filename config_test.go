@@ -39,7 +39,7 @@ var configFaults = []struct {
 	{"an issuer with a query", func(c *Config) { c.Issuer = "https://login.example.com/?a=b" }, []string{"Issuer: want a URL without user, query or fragment"}},
 	{"an issuer with a password", func(c *Config) { c.Issuer = "https://u:hunter22@login.example.com/" }, []string{"Issuer: want a URL without user"}},
 	{"an issuer's discovery document", func(c *Config) { c.Issuer = "https://login.example.com/x/.well-known/openid-configuration" }, []string{"Issuer:", "discovery document", `want the issuer's, "https://login.example.com/x"`}},
-	{"Entra without a tenant", func(c *Config) { c.Issuer = Entra(Global, "") }, []string{"Issuer:", "names no tenant", "https://login.microsoftonline.com/contoso.onmicrosoft.com/v2.0"}},
+	{"Entra without a tenant", func(c *Config) { c.Issuer = Entra(EntraGlobal, "") }, []string{"Issuer:", "names no tenant", "https://login.microsoftonline.com/contoso.onmicrosoft.com/v2.0"}},
 	{"Entra's host and a version", func(c *Config) { c.Issuer = "https://login.microsoftonline.us/v2.0" }, []string{"Issuer:", "names no tenant", "https://login.microsoftonline.us/"}},
 	{"Entra's host", func(c *Config) { c.Issuer = "https://login.microsoftonline.com/" }, []string{"Issuer:", "names no tenant"}},
 	{"a template", func(c *Config) { c.Issuer = "https://login.microsoftonline.com/{tenantid}/v2.0" }, []string{"Issuer:", "template", "common"}},
@@ -87,10 +87,10 @@ var configFaults = []struct {
 	{"a symmetric algorithm", func(c *Config) { c.SigningAlgorithms = []string{"PS256", "HS256"} }, []string{`SigningAlgorithms: "HS256": want RS256, `}},
 	{"an algorithm by another case", func(c *Config) { c.SigningAlgorithms = []string{"rs256"} }, []string{`SigningAlgorithms: "rs256"`}},
 	{"no signature", func(c *Config) { c.SigningAlgorithms = []string{"none"} }, []string{`SigningAlgorithms: "none"`}},
-	{"a tenant by name", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "common"), []string{"contoso.com"} }, []string{`Tenants: "contoso.com" is not a tenant's id; want a GUID`}},
+	{"a tenant by name", func(c *Config) { c.Issuer, c.Tenants = Entra(EntraGlobal, "common"), []string{"contoso.com"} }, []string{`Tenants: "contoso.com" is not a tenant's id; want a GUID`}},
 	{"tenants elsewhere", func(c *Config) { c.Tenants = []string{contoso} }, []string{"Tenants: only Entra's issuers have tenants"}},
-	{"tenants without the issuer's own", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, contoso), []string{fabrikam} }, []string{"Tenants: nobody could sign in", contoso}},
-	{"tenants without personal accounts", func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "consumers"), []string{fabrikam} }, []string{"Tenants: nobody could sign in", family.PersonalTenant}},
+	{"tenants without the issuer's own", func(c *Config) { c.Issuer, c.Tenants = Entra(EntraGlobal, contoso), []string{fabrikam} }, []string{"Tenants: nobody could sign in", contoso}},
+	{"tenants without personal accounts", func(c *Config) { c.Issuer, c.Tenants = Entra(EntraGlobal, "consumers"), []string{fabrikam} }, []string{"Tenants: nobody could sign in", family.PersonalTenant}},
 }
 
 func TestConfigFaults(t *testing.T) {
@@ -152,9 +152,11 @@ func TestConfigAccepts(t *testing.T) {
 		"several keys":             func(c *Config) { c.Keys = append(c.Keys, bytes.Repeat([]byte{8}, 32)) },
 		"idle for a session":       func(c *Config) { c.IdleTimeout = 12 * time.Hour },
 		"a prompt of the issuer's": func(c *Config) { c.Prompt = "create" },
-		"tenants of common":        func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "common"), []string{strings.ToUpper(contoso)} },
-		"tenants of one":           func(c *Config) { c.Issuer, c.Tenants = Entra(China, contoso), []string{contoso, fabrikam} },
-		"tenants of a domain name": func(c *Config) { c.Issuer, c.Tenants = Entra(Global, "contoso.com"), []string{contoso} },
+		"tenants of common": func(c *Config) {
+			c.Issuer, c.Tenants = Entra(EntraGlobal, "common"), []string{strings.ToUpper(contoso)}
+		},
+		"tenants of one":           func(c *Config) { c.Issuer, c.Tenants = Entra(EntraChina, contoso), []string{contoso, fabrikam} },
+		"tenants of a domain name": func(c *Config) { c.Issuer, c.Tenants = Entra(EntraGlobal, "contoso.com"), []string{contoso} },
 		"the demo's two-level URI": func(c *Config) { c.CallbackPath, c.SignedOutPath = "/auth/signin/done", "/bye" },
 	} {
 		c := goodConfig()
@@ -196,7 +198,7 @@ func TestConfigDefaults(t *testing.T) {
 // What is changed after New has no effect.
 func TestConfigIsCopied(t *testing.T) {
 	c := goodConfig()
-	c.Issuer = Entra(Global, "common")
+	c.Issuer = Entra(EntraGlobal, "common")
 	c.Scopes = []string{"openid", "Mail.Read"}
 	c.AuthParams = url.Values{"ui_locales": {"de"}}
 	c.Tenants = []string{contoso}

@@ -79,7 +79,7 @@ func TestIssAnnouncedAsText(t *testing.T) {
 		}
 		o.config = func(c *Config) { c.ResponseType = typeCode }
 	})
-	wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, pageTokenRejected)
+	wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, PageTokenRejected)
 }
 
 // TestDiscoveryLabels: the document counts for what it says, not for how it is

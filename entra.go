@@ -12,13 +12,13 @@ type Cloud string
 
 // The clouds there are, by the host that signs users in.
 const (
-	Global       Cloud = family.GlobalCloud
-	USGovernment Cloud = family.USGovernmentCloud
-	China        Cloud = family.ChinaCloud
+	EntraGlobal       Cloud = family.GlobalCloud
+	EntraUSGovernment Cloud = family.USGovernmentCloud
+	EntraChina        Cloud = family.ChinaCloud
 )
 
 // Entra returns the issuer of a Microsoft Entra ID tenant for [Config].Issuer:
-// Entra(Global, "contoso.onmicrosoft.com"). The tenant is an id, a domain
+// Entra(EntraGlobal, "contoso.onmicrosoft.com"). The tenant is an id, a domain
 // name, or one of "organizations" (any work or school account), "consumers"
 // (personal accounts) and "common" (both); those three are narrowed by
 // [Config].Tenants.

@@ -202,10 +202,10 @@ func TestEntra(t *testing.T) {
 		cloud        Cloud
 		tenant, want string
 	}{
-		{Global, contoso, global + contoso + "/v2.0"},
-		{USGovernment, "organizations", usGov + "organizations/v2.0"},
-		{China, "contoso.partner.onmschina.cn", china + "contoso.partner.onmschina.cn/v2.0"},
-		{Global, "a/../b", global + "a%2F..%2Fb/v2.0"},
+		{EntraGlobal, contoso, global + contoso + "/v2.0"},
+		{EntraUSGovernment, "organizations", usGov + "organizations/v2.0"},
+		{EntraChina, "contoso.partner.onmschina.cn", china + "contoso.partner.onmschina.cn/v2.0"},
+		{EntraGlobal, "a/../b", global + "a%2F..%2Fb/v2.0"},
 	} {
 		if got := Entra(tc.cloud, tc.tenant); got != tc.want {
 			t.Errorf("%s, want %s", got, tc.want)
@@ -244,12 +244,12 @@ func TestEntraSignIn(t *testing.T) {
 		tenants []string
 		in, out []string
 	}{
-		{"organizations", Entra(Global, "organizations"), nil, []string{"carol", "dave"}, []string{"erin"}},
-		{"common", Entra(Global, "common"), nil, []string{"carol", "dave", "erin"}, nil},
-		{"common with an allow-list", Entra(Global, "common"), []string{contoso}, []string{"carol"}, []string{"dave", "erin"}},
-		{"consumers", Entra(Global, "consumers"), nil, []string{"erin"}, nil},
-		{"US Government", Entra(USGovernment, "organizations"), nil, []string{"carol"}, nil},
-		{"China", Entra(China, contoso), nil, []string{"carol"}, nil},
+		{"organizations", Entra(EntraGlobal, "organizations"), nil, []string{"carol", "dave"}, []string{"erin"}},
+		{"common", Entra(EntraGlobal, "common"), nil, []string{"carol", "dave", "erin"}, nil},
+		{"common with an allow-list", Entra(EntraGlobal, "common"), []string{contoso}, []string{"carol"}, []string{"dave", "erin"}},
+		{"consumers", Entra(EntraGlobal, "consumers"), nil, []string{"erin"}, nil},
+		{"US Government", Entra(EntraUSGovernment, "organizations"), nil, []string{"carol"}, nil},
+		{"China", Entra(EntraChina, contoso), nil, []string{"carol"}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newApp(t, entraApp(tc.issuer, func(c *Config) { c.Tenants = tc.tenants }))
@@ -293,7 +293,7 @@ func TestEntraSignIn(t *testing.T) {
 
 // A guest signs in to another tenant than their own.
 func TestEntraGuest(t *testing.T) {
-	a := newApp(t, entraApp(Entra(Global, contoso), nil))
+	a := newApp(t, entraApp(Entra(EntraGlobal, contoso), nil))
 	a.mux.Handle("GET /guest", a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(map[string]bool{"guest": UserFromContext(r.Context()).Guest()})
 	})))
@@ -341,7 +341,7 @@ func TestEntraLies(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newApp(t, entraApp(Entra(Global, "organizations"), nil))
+			a := newApp(t, entraApp(Entra(EntraGlobal, "organizations"), nil))
 			a.issuer.Update(lie)
 			b, p := a.signInAs("carol")
 			if p.Status != http.StatusBadRequest || a.redemptions() != 0 {
@@ -358,7 +358,7 @@ func TestEntraLies(t *testing.T) {
 // of another: they were not refused, and a refresh brings them.
 func TestEntraScopesOfTwoAPIs(t *testing.T) {
 	const read = "api://orders/Read"
-	a := newApp(t, entraApp(Entra(Global, contoso), func(c *Config) { c.Scopes = []string{"User.Read"} }))
+	a := newApp(t, entraApp(Entra(EntraGlobal, contoso), func(c *Config) { c.Scopes = []string{"User.Read"} }))
 	a.issuer.Update(func(b *signintest.Behaviour) {
 		b.User = "carol"
 		b.EditTokenResponse = func(call signintest.Call, body map[string]any) {

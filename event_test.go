@@ -31,7 +31,7 @@ func (o *observed) observe(_ context.Context, e Event) {
 }
 
 // named returns the events of one name, oldest first.
-func (o *observed) named(name string) (list []Event) {
+func (o *observed) named(name EventName) (list []Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, e := range o.events {
@@ -43,7 +43,7 @@ func (o *observed) named(name string) (list []Event) {
 }
 
 // one waits for the only event of a name: some follow the answer.
-func (o *observed) one(t *testing.T, name string) Event {
+func (o *observed) one(t *testing.T, name EventName) Event {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -129,19 +129,19 @@ func newObservedApp(t *testing.T, edit ...func(*appOptions)) (*app, *observed, *
 
 // eventAttrs are the attributes that a line of each event may have, beside
 // time, level and msg. Dashboards are built on them.
-var eventAttrs = map[string]struct{ always, sometimes []string }{
-	eventChallenge:      {[]string{"ref", "reason"}, []string{"scopes"}},
-	eventSignedIn:       {[]string{"ref", "user", "took"}, nil},
-	eventStale:          {[]string{"ref"}, nil},
-	eventRejected:       {[]string{"ref", "page", "cause"}, nil},
-	eventRefreshed:      {[]string{"user", "took"}, []string{"scopes"}},
-	eventRefreshFailed:  {[]string{"user", "cause"}, []string{"scopes"}},
-	eventRefreshRefused: {[]string{"user", "reason", "cause"}, []string{"scopes"}},
-	eventSignedOut:      {[]string{"user"}, nil},
-	eventIDTokenIgnored: {[]string{"user", "cause"}, nil},
-	eventSessionEnded:   {[]string{"user", "cause"}, nil},
-	eventStoreFailing:   {[]string{"cause"}, []string{"user"}},
-	eventRevokeFailed:   {[]string{"cause"}, nil},
+var eventAttrs = map[EventName]struct{ always, sometimes []string }{
+	EventChallenge:      {[]string{"ref", "reason"}, []string{"scopes"}},
+	EventSignedIn:       {[]string{"ref", "user", "took"}, nil},
+	EventStale:          {[]string{"ref"}, nil},
+	EventRejected:       {[]string{"ref", "page", "cause"}, nil},
+	EventRefreshed:      {[]string{"user", "took"}, []string{"scopes"}},
+	EventRefreshFailed:  {[]string{"user", "cause"}, []string{"scopes"}},
+	EventRefreshRefused: {[]string{"user", "reason", "cause"}, []string{"scopes"}},
+	EventSignedOut:      {[]string{"user"}, nil},
+	EventIDTokenIgnored: {[]string{"user", "cause"}, nil},
+	EventSessionEnded:   {[]string{"user", "cause"}, nil},
+	EventStoreFailing:   {[]string{"cause"}, []string{"user"}},
+	EventRevokeFailed:   {[]string{"cause"}, nil},
 }
 
 // compareWithLog checks that each event is one line of the log with the same
@@ -190,7 +190,7 @@ func compareWithLog(t *testing.T, a *app, o *observed) {
 
 // factsOf is an event as its line should say it.
 func factsOf(e Event) map[string]string {
-	facts := map[string]string{"msg": "signin: " + e.Name, "level": e.level().String()}
+	facts := map[string]string{"msg": "signin: " + string(e.Name), "level": e.level().String()}
 	set := func(name, value string) {
 		if value != "" {
 			facts[name] = value
@@ -198,7 +198,7 @@ func factsOf(e Event) map[string]string {
 	}
 	set("ref", e.Reference)
 	set("reason", string(e.Reason))
-	set("page", e.Page)
+	set("page", string(e.Page))
 	if e.User != nil {
 		set("user", fmt.Sprint(map[string]any{"iss": e.User.Issuer, "sub": e.User.Subject}))
 	}
@@ -230,7 +230,7 @@ func TestEventsOfSignIn(t *testing.T) {
 	a, o, _ := newObservedApp(t)
 	b := a.signIn()
 
-	challenge, signedIn := o.one(t, eventChallenge), o.one(t, eventSignedIn)
+	challenge, signedIn := o.one(t, EventChallenge), o.one(t, EventSignedIn)
 	if challenge.Reference == "" || challenge.Reference != signedIn.Reference {
 		t.Errorf("references %q and %q, want one", challenge.Reference, signedIn.Reference)
 	}
@@ -245,11 +245,11 @@ func TestEventsOfSignIn(t *testing.T) {
 	if p := b.Open(a.url + "/token?scope=Mail.Read"); p.Status != http.StatusOK {
 		t.Fatalf("consent: %d %.300s", p.Status, p.Body)
 	}
-	second := o.named(eventChallenge)[1]
+	second := o.named(EventChallenge)[1]
 	if second.Reason != ReasonConsent || !slices.Equal(second.Scopes, []string{"Mail.Read"}) || second.Reference == challenge.Reference {
 		t.Errorf("second challenge: %+v", second)
 	}
-	if list := o.named(eventSignedIn); len(list) != 2 || list[1].Reference != second.Reference {
+	if list := o.named(EventSignedIn); len(list) != 2 || list[1].Reference != second.Reference {
 		t.Errorf("%d times signed in, want two, the second under %s", len(list), second.Reference)
 	}
 }
@@ -262,7 +262,7 @@ func TestEventStaleCallback(t *testing.T) {
 	if p := b.Send(r); p.Status != http.StatusSeeOther {
 		t.Fatalf("stale callback: %d, want 303", p.Status)
 	}
-	if e := o.one(t, eventStale); e.Reference != o.one(t, eventChallenge).Reference {
+	if e := o.one(t, EventStale); e.Reference != o.one(t, EventChallenge).Reference {
 		t.Errorf("reference %q is not the challenge's", e.Reference)
 	}
 }
@@ -272,27 +272,28 @@ func TestEventStaleCallback(t *testing.T) {
 func TestEventRejected(t *testing.T) {
 	const lie = "the description, which is the issuer's word only"
 	for _, tc := range []struct {
-		name, page string
-		status     int
-		callback   func(*app, *signintest.Request) *signintest.Request
-		shared     bool // with the challenge
+		name     string
+		page     PageKind
+		status   int
+		callback func(*app, *signintest.Request) *signintest.Request
+		shared   bool // with the challenge
 	}{
-		{"redemption refused", pageRedeemRefused, 502, func(a *app, r *signintest.Request) *signintest.Request {
+		{"redemption refused", PageRedeemRefused, 502, func(a *app, r *signintest.Request) *signintest.Request {
 			a.issuer.FailNext(signintest.EndpointToken, signintest.OAuthError{Code: "invalid_client", Description: lie}.Fault())
 			return r
 		}, true},
-		{"another user's token", pageTokenRejected, 400, func(a *app, r *signintest.Request) *signintest.Request {
+		{"another user's token", PageTokenRejected, 400, func(a *app, r *signintest.Request) *signintest.Request {
 			a.issuer.Update(func(b *signintest.Behaviour) {
 				b.EditIDToken = func(t *signintest.IDToken) { t.Claims["nonce"] = "another" }
 			})
 			return r
 		}, true},
-		{"the issuer says no", pageIssuerError, 400, func(_ *app, r *signintest.Request) *signintest.Request {
+		{"the issuer says no", PageIssuerError, 400, func(_ *app, r *signintest.Request) *signintest.Request {
 			c := edited(r, "code")
 			c.Form = url.Values{"state": c.Form["state"], "error": {"server_error"}, "error_description": {lie}}
 			return c
 		}, true},
-		{"altered state", pageCallbackState, 400, func(_ *app, r *signintest.Request) *signintest.Request {
+		{"altered state", PageCallbackState, 400, func(_ *app, r *signintest.Request) *signintest.Request {
 			return edited(r, "state", "altered")
 		}, false},
 	} {
@@ -301,20 +302,20 @@ func TestEventRejected(t *testing.T) {
 			b := a.browser()
 			r := a.toCallback(b, "/me")
 			p := b.Send(tc.callback(a, r))
-			e := o.one(t, eventRejected)
+			e := o.one(t, EventRejected)
 			if p.Status != tc.status || e.Page != tc.page || e.Status != tc.status || e.Err == nil {
 				t.Errorf("page %d, event %q %d %v; want %q %d and a cause", p.Status, e.Page, e.Status, e.Err, tc.page, tc.status)
 			}
 			if e.Reference == "" || !strings.Contains(p.Body, e.Reference) {
 				t.Errorf("the page does not show the reference %q:\n%s", e.Reference, p.Body)
 			}
-			if shared := e.Reference == o.one(t, eventChallenge).Reference; shared != tc.shared {
+			if shared := e.Reference == o.one(t, EventChallenge).Reference; shared != tc.shared {
 				t.Errorf("reference shared with the challenge: %t, want %t", shared, tc.shared)
 			}
 			if strings.Contains(p.Body, e.Err.Error()) {
 				t.Errorf("the page shows the cause")
 			}
-			if len(o.named(eventSignedIn)) != 0 {
+			if len(o.named(EventSignedIn)) != 0 {
 				t.Errorf("signed in all the same")
 			}
 		})
@@ -323,15 +324,16 @@ func TestEventRejected(t *testing.T) {
 
 func TestEventsOfRefresh(t *testing.T) {
 	for _, tc := range []struct {
-		name, event string
-		fault       func(*app)
-		status      int
+		name   string
+		event  EventName
+		fault  func(*app)
+		status int
 	}{
-		{"refreshed", eventRefreshed, func(*app) {}, http.StatusOK},
-		{"failed", eventRefreshFailed, func(a *app) {
+		{"refreshed", EventRefreshed, func(*app) {}, http.StatusOK},
+		{"failed", EventRefreshFailed, func(a *app) {
 			a.issuer.Fail(signintest.EndpointToken, signintest.HTMLFault(http.StatusBadGateway))
 		}, http.StatusBadGateway},
-		{"refused", eventRefreshRefused, func(a *app) { a.issuer.RevokeGrants("alice") }, http.StatusUnauthorized},
+		{"refused", EventRefreshRefused, func(a *app) { a.issuer.RevokeGrants("alice") }, http.StatusUnauthorized},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a, o, _ := newObservedApp(t)
@@ -346,10 +348,10 @@ func TestEventsOfRefresh(t *testing.T) {
 			if e.User == nil || e.User.Subject != "alice" {
 				t.Errorf("user %v, want alice", e.User)
 			}
-			if refused := tc.event == eventRefreshRefused; refused != (e.Reason == ReasonRefused) {
+			if refused := tc.event == EventRefreshRefused; refused != (e.Reason == ReasonRefused) {
 				t.Errorf("reason %q", e.Reason)
 			}
-			if ok := tc.event == eventRefreshed; ok != (e.Duration > 0) || ok != (e.Err == nil) {
+			if ok := tc.event == EventRefreshed; ok != (e.Duration > 0) || ok != (e.Err == nil) {
 				t.Errorf("took %v, error %v", e.Duration, e.Err)
 			}
 		})
@@ -367,7 +369,7 @@ func TestEventSessionEnded(t *testing.T) {
 	if p := b.Fetch(page, "/token"); p.Status != http.StatusUnauthorized {
 		t.Fatalf("token: %d, want 401: the refreshed ID token is another user's", p.Status)
 	}
-	if e := o.one(t, eventSessionEnded); e.User.Subject != "alice" || e.Err == nil {
+	if e := o.one(t, EventSessionEnded); e.User.Subject != "alice" || e.Err == nil {
 		t.Errorf("user %v, error %v; want alice and a cause", e.User, e.Err)
 	}
 }
@@ -383,7 +385,7 @@ func TestEventIDTokenIgnored(t *testing.T) {
 	if p := b.Fetch(page, "/token"); p.Status != http.StatusOK {
 		t.Fatalf("token: %d, want 200: the user proved who they are again elsewhere", p.Status)
 	}
-	if e := o.one(t, eventIDTokenIgnored); e.User.Subject != "alice" || e.Err == nil {
+	if e := o.one(t, EventIDTokenIgnored); e.User.Subject != "alice" || e.Err == nil {
 		t.Errorf("user %v, error %v; want alice and a cause", e.User, e.Err)
 	}
 }
@@ -396,10 +398,10 @@ func TestEventsOfSignOut(t *testing.T) {
 	if p.Status != http.StatusOK {
 		t.Fatalf("sign-out: %d, want 200: nobody waits for the revocation", p.Status)
 	}
-	if e := o.one(t, eventSignedOut); e.User == nil || e.User.Subject != "alice" {
+	if e := o.one(t, EventSignedOut); e.User == nil || e.User.Subject != "alice" {
 		t.Errorf("user %v, want alice", e.User)
 	}
-	if e := o.one(t, eventRevokeFailed); e.Err == nil {
+	if e := o.one(t, EventRevokeFailed); e.Err == nil {
 		t.Errorf("revoke failed without a cause")
 	}
 }
@@ -414,9 +416,9 @@ func TestEventStoreFailing(t *testing.T) {
 		b := a.signIn()
 		store.set(func(string, string) error { return down })
 		p := b.Open(a.url + "/me")
-		e := o.one(t, eventRejected)
-		if p.Status != http.StatusServiceUnavailable || e.Page != pageStoreDown || !errors.Is(e.Err, down) {
-			t.Errorf("%d %q %v, want 503, %q and the store's error", p.Status, e.Page, e.Err, pageStoreDown)
+		e := o.one(t, EventRejected)
+		if p.Status != http.StatusServiceUnavailable || e.Page != PageStoreDown || !errors.Is(e.Err, down) {
+			t.Errorf("%d %q %v, want 503, %q and the store's error", p.Status, e.Page, e.Err, PageStoreDown)
 		}
 		if !strings.Contains(p.Body, e.Reference) || strings.Contains(p.Body, down.Error()) {
 			t.Errorf("want the page to show the reference and not the cause:\n%s", p.Body)
@@ -443,21 +445,21 @@ func TestEventStoreFailing(t *testing.T) {
 		if p := b.Fetch(page, "/token"); p.Status != http.StatusUnauthorized {
 			t.Fatalf("token: %d, want 401", p.Status)
 		}
-		if e := o.one(t, eventStoreFailing); !errors.Is(e.Err, down) {
+		if e := o.one(t, EventStoreFailing); !errors.Is(e.Err, down) {
 			t.Errorf("error %v, want the store's", e.Err)
 		}
 		store.set(nil)
 	})
 }
 
-// Every name has had its scenario above: eventAttrs and the names that the
-// documentation of Event lists are the same.
+// Every name has had its scenario above: eventAttrs and the names there are
+// are the same.
 func TestEventNames(t *testing.T) {
-	names := []string{
-		eventChallenge, eventSignedIn, eventStale, eventRejected, eventRefreshed, eventRefreshFailed,
-		eventRefreshRefused, eventSignedOut, eventIDTokenIgnored, eventSessionEnded, eventStoreFailing, eventRevokeFailed,
+	names := []EventName{
+		EventChallenge, EventSignedIn, EventStale, EventRejected, EventRefreshed, EventRefreshFailed,
+		EventRefreshRefused, EventSignedOut, EventIDTokenIgnored, EventSessionEnded, EventStoreFailing, EventRevokeFailed,
 	}
-	want := []string{
+	want := []EventName{
 		"challenge", "signed in", "stale callback", "rejected", "refreshed", "refresh failed",
 		"refresh refused", "signed out", "id token ignored", "session ended", "store failing", "revoke failed",
 	}

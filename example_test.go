@@ -48,7 +48,7 @@ func get(h http.Handler, path string) *httptest.ResponseRecorder {
 // A public page, a page for users, and a way out.
 func Example() {
 	auth, err := signin.New(signin.Config{
-		Issuer:     signin.Entra(signin.Global, "organizations"),
+		Issuer:     signin.Entra(signin.EntraGlobal, "organizations"),
 		ClientID:   "11111111-2222-3333-4444-555555555555",
 		Credential: signin.Secret("from the environment"),
 		BaseURL:    "https://app.example.com",
@@ -99,7 +99,7 @@ func ExampleAuth_Require() {
 		MaxAge: 15 * time.Minute,
 		Allow: signin.AllowTenant("aaaaaaaa-0000-4000-8000-000000000001").
 			And(signin.AllowClaim("roles", "Controller")),
-	}, reports))
+	})(reports))
 
 	w := get(h, "/reports")
 	fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"))
@@ -209,7 +209,7 @@ func ExampleAuth_Handler_prefix() {
 func ExampleConfig_observe() {
 	counts := map[string]int{} // behind a mutex where it matters
 	auth := newAuth(func(c *signin.Config) {
-		c.Observe = func(_ context.Context, e signin.Event) { counts[e.Name+" "+e.Page]++ }
+		c.Observe = func(_ context.Context, e signin.Event) { counts[fmt.Sprint(e.Name, " ", e.Page)]++ }
 	})
 	// A callback that nobody began.
 	get(auth.Handler(http.NotFoundHandler()), "/oidc/callback?code=x&state=y")

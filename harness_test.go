@@ -87,7 +87,7 @@ func (a *app) replica(o appOptions) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		// What still hangs then, a test has made to hang.
-		_ = auth.Close(ctx)
+		_ = auth.Shutdown(ctx)
 		a.checkLog(log)
 	})
 }

@@ -316,7 +316,7 @@ func (e *ending) settle(ctx context.Context) error {
 func (e *ending) settleLater(ctx context.Context, key string) {
 	e.auth.background(ctx, "settle."+key, redemptionLimit, func(ctx context.Context) {
 		if err := once.Insist(ctx, func() error { return e.settle(ctx) }); err != nil {
-			e.auth.event(ctx, Event{Name: eventStoreFailing, Err: fmt.Errorf("sign-out not settled: %w", err)})
+			e.auth.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("sign-out not settled: %w", err)})
 		}
 	})
 }

@@ -218,7 +218,7 @@ func TestSignOutDuringConsent(t *testing.T) {
 	if p.Status != http.StatusSeeOther || a.signedIn(b) {
 		t.Errorf("%d, signed in %t; want a new start and nobody", p.Status, a.signedIn(b))
 	}
-	if err := a.Close(t.Context()); err != nil {
+	if err := a.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, info := range a.issuer.Tokens("alice") {

@@ -124,7 +124,7 @@ func TestShortKeys(t *testing.T) {
 			b.EditIDToken = func(it *signintest.IDToken) { it.Signing.Key = &weak }
 		})
 		a.clock.advance(keyAge)
-		wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, pageTokenRejected)
+		wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, PageTokenRejected)
 		if cause := lastCause(a); !strings.Contains(cause, fmt.Sprintf("%d bits", bits)) {
 			t.Errorf("refused because of %q, want the %d bits", cause, bits)
 		}
@@ -215,7 +215,7 @@ func TestOddKeys(t *testing.T) {
 					b.EditIDToken = func(it *signintest.IDToken) { it.Signing.Key, it.Signing.KeyID = &foreign, "unknown" }
 				})
 				a.letFetchKeys()
-				wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, pageTokenRejected)
+				wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, PageTokenRejected)
 			})
 		}
 	}

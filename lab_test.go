@@ -117,7 +117,7 @@ func newLab(t *testing.T, o labOptions, f func(l *lab)) {
 		}
 		f(l)
 		for _, r := range l.replicas {
-			if err := r.Close(t.Context()); err != nil {
+			if err := r.Shutdown(t.Context()); err != nil {
 				t.Errorf("Close: %v", err)
 			}
 			for _, secret := range issuer.Secrets() {

@@ -25,12 +25,12 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		a.fail(w, r, newPage(pageCallbackMethod, a.site(r).path("/")), "", errors.New("login: method"))
+		a.fail(w, r, newPage(PageCallbackMethod, a.site(r).path("/")), "", errors.New("login: method"))
 		return
 	}
 	need, to, err := a.asked(r, r.URL.Query())
 	if err != nil {
-		a.fail(w, r, newPage(pageCallbackUnreadable, a.site(r).path("/")), "", err)
+		a.fail(w, r, newPage(PageCallbackUnreadable, a.site(r).path("/")), "", err)
 		return
 	}
 	signsIn := need.Reason == ReasonSignIn || need.Reason == ReasonRefused
@@ -57,12 +57,12 @@ func (a *Auth) loginByGet(w http.ResponseWriter, r *http.Request) {
 	home := a.site(r).path("/")
 	body, err := readForm(r)
 	if err != nil || len(body) > maxCallback {
-		a.fail(w, r, newPage(pageCallbackTooLarge, home), "", errors.New("login: form too large or cut off"))
+		a.fail(w, r, newPage(PageCallbackTooLarge, home), "", errors.New("login: form too large or cut off"))
 		return
 	}
 	form, err := url.ParseQuery(body)
 	if err != nil {
-		a.fail(w, r, newPage(pageCallbackUnreadable, home), "", errors.New("login: form does not parse"))
+		a.fail(w, r, newPage(PageCallbackUnreadable, home), "", errors.New("login: form does not parse"))
 		return
 	}
 	same := url.Values{}

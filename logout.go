@@ -34,7 +34,7 @@ const (
 func (a *Auth) SignOutUser(ctx context.Context, issuer, subject string) error {
 	n, err := a.endIndexed(ctx, indexUser, userValue(issuer, subject))
 	if n > 0 {
-		a.event(ctx, Event{Name: eventSignedOut, User: &User{Issuer: issuer, Subject: subject}})
+		a.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: issuer, Subject: subject}})
 	}
 	if err != nil {
 		return fmt.Errorf("signin: signing a user out: %w", err)
@@ -58,11 +58,11 @@ func (a *Auth) backChannelLogout(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		w.WriteHeader(http.StatusOK)
 	case store || keys: // the token may be good: the issuer should try again
-		a.event(r.Context(), Event{Name: eventRejected, Page: "backchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
+		a.event(r.Context(), Event{Name: EventRejected, Page: "backchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
 	default:
-		a.event(r.Context(), Event{Name: eventRejected, Page: "backchannel-logout", Status: http.StatusBadRequest, Err: err})
+		a.event(r.Context(), Event{Name: EventRejected, Page: "backchannel-logout", Status: http.StatusBadRequest, Err: err})
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusBadRequest)
 		io.WriteString(w, `{"error":"invalid_request"}`+"\n")
@@ -122,7 +122,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a.event(ctx, Event{Name: eventSignedOut, User: &User{Issuer: token.Issuer, Subject: token.Subject}})
+	a.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: token.Issuer, Subject: token.Subject}})
 	return nil
 }
 
@@ -243,7 +243,7 @@ func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		io.WriteString(w, "<!DOCTYPE html><title>Signed out</title><p>Signed out.\n")
 	case store || issuer:
-		a.event(r.Context(), Event{Name: eventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
+		a.event(r.Context(), Event{Name: EventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
 		h.Set("Retry-After", "5")
 		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
 	default:
@@ -291,7 +291,7 @@ func (a *Auth) endSID(ctx context.Context, sid string) error {
 		}
 		n, err := a.endIndexed(ctx, indexSID, sid)
 		if n > 0 {
-			a.event(ctx, Event{Name: eventSignedOut})
+			a.event(ctx, Event{Name: EventSignedOut})
 		}
 		return err
 	}

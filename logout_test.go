@@ -396,7 +396,7 @@ func TestSignOutRevokes(t *testing.T) {
 	a := newApp(t)
 	b := a.signIn()
 	b.Submit(b.Open(a.url+"/signout"), nil)
-	if err := a.Close(t.Context()); err != nil {
+	if err := a.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := a.issuer.Count(signintest.EndpointRevocation); n != 1 {

@@ -154,7 +154,7 @@ func New(c Config) (*Auth, error) {
 		a.paths[prefix+name] = h // where nobody strips the prefix
 	}
 	a.issuer = newIssuer(c, func() time.Time { return a.now() }, func(ctx context.Context, err error) {
-		a.event(ctx, Event{Name: eventIssuerFailing, Err: err})
+		a.event(ctx, Event{Name: EventIssuerFailing, Err: err})
 	})
 	a.redemptions.Patience = once.Patience
 	a.redemptions.Panicked, a.refreshes.Panicked, a.chores.Panicked = a.panicked, a.panicked, a.panicked
@@ -201,7 +201,7 @@ func (a *Auth) Handler(next http.Handler) http.Handler {
 // after a sign-in: that may set a cookie, unless next marks it public.
 // It works below [Auth.Handler] only; elsewhere everybody is refused.
 func (a *Auth) RequireUser(next http.Handler) http.Handler {
-	return a.Require(Requirement{}, next)
+	return a.Require(Requirement{})(next)
 }
 
 // Requirement is what [Auth.Require] asks of a request, beside a signed-in
@@ -223,20 +223,24 @@ type Requirement struct {
 	Allow func(*User) error
 }
 
-// Require is [Auth.RequireUser] with further requirements. What the user can
+// Require is [Auth.RequireUser] with further requirements, as a middleware. What the user can
 // mend, by consent or a fresh sign-in, is challenged; what they cannot is 403.
 // A requirement that no issuer could be asked for, such as two scopes in one
 // element, is a mistake in the program: each request gets 500 and a log line.
-func (a *Auth) Require(need Requirement, next http.Handler) http.Handler {
+func (a *Auth) Require(need Requirement) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler { return a.require(need, next) }
+}
+
+func (a *Auth) require(need Requirement, next http.Handler) http.Handler {
 	mistake := need.check()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if mistake != nil {
-			a.fail(w, r, newPage(pageInternal, "/"), "", fmt.Errorf("Require: %w", mistake))
+			a.fail(w, r, newPage(PageInternal, "/"), "", fmt.Errorf("Require: %w", mistake))
 			return
 		}
 		v := cmp.Or(madeUp(r.Context()), a.visitOf(r.Context()))
 		if v == nil {
-			a.fail(w, r, newPage(pageInternal, "/"), "", errMisplaced)
+			a.fail(w, r, newPage(PageInternal, "/"), "", errMisplaced)
 			return
 		}
 		var s *session // none, if NewContext has made the user up
@@ -323,9 +327,9 @@ func (a *Auth) Ready(ctx context.Context) error {
 	return errors.Join(issuerErr, storeErr)
 }
 
-// Close waits until no token request is under way and what they returned has
+// Shutdown waits until no token request is under way and what they returned has
 // been saved, or until ctx ends. Call it after [http.Server.Shutdown]: a
 // refresh token that was rotated and not saved costs its owner a sign-in.
-func (a *Auth) Close(ctx context.Context) error {
+func (a *Auth) Shutdown(ctx context.Context) error {
 	return errors.Join(a.redemptions.Wait(ctx), a.refreshes.Wait(ctx), a.chores.Wait(ctx))
 }

@@ -30,7 +30,7 @@ func TestBookmarkedLoginPage(t *testing.T) {
 			bookmark, _ = stateOf(t, a, b, a.url+page)
 			b.Restart()
 			p := b.Open(bookmark.URL)
-			wantPage(t, a, p, http.StatusBadRequest, pageNoCookies)
+			wantPage(t, a, p, http.StatusBadRequest, PageNoCookies)
 			if p = b.Click(p, p.Link("Try")); p.Status != http.StatusOK || p.Header.Get("Location") != "" {
 				t.Errorf("the link leads to %d at %s", p.Status, p.URL)
 			}
@@ -62,7 +62,7 @@ func TestLinkInOfficeDocument(t *testing.T) {
 	blocked := signintest.NewBrowser(t, &signintest.BrowserOptions{Network: a.net, NoCookies: true})
 	handed, _ = stateOf(t, a, office, a.url+"/page/9")
 	before = a.issuer.Count(signintest.EndpointAuthorize)
-	wantPage(t, a, blocked.Open(handed.URL), http.StatusBadRequest, pageNoCookies)
+	wantPage(t, a, blocked.Open(handed.URL), http.StatusBadRequest, PageNoCookies)
 	if n := a.issuer.Count(signintest.EndpointAuthorize) - before; n != 2 {
 		t.Errorf("%d visits to the issuer, want the one handed over and its own", n)
 	}
@@ -94,12 +94,12 @@ func TestNoCookieCause(t *testing.T) {
 	p := b.Send(&signintest.Request{URL: other + "/page/x", Activated: true})
 	stay := p.Sent.Clone() // as behind a proxy that rewrites Host: it stays here
 	_, r := b.FollowUntil(stay, signintest.To("/oidc/callback"))
-	wantPage(t, a, a.browser().Send(r), http.StatusBadRequest, pageNoCookies)
+	wantPage(t, a, a.browser().Send(r), http.StatusBadRequest, PageNoCookies)
 	if cause := lastCause(a); !strings.Contains(cause, "under the host www.app.example.test, and BaseURL's is app.example.test") {
 		t.Errorf("cause %q", cause)
 	}
 	r = a.toCallback(a.browser(), "/page/x")
-	wantPage(t, a, a.browser().Send(r), http.StatusBadRequest, pageNoCookies)
+	wantPage(t, a, a.browser().Send(r), http.StatusBadRequest, PageNoCookies)
 	if cause := lastCause(a); !strings.Contains(cause, "blocked or were deleted") || strings.Contains(cause, "host") {
 		t.Errorf("cause %q", cause)
 	}
@@ -120,7 +120,7 @@ func TestNoSecureCookieOverHTTP(t *testing.T) {
 		a := start(t, flows[0].config)
 		b := signintest.NewBrowser(t, &signintest.BrowserOptions{Network: a.net, StrictSecure: true})
 		p := b.Open(a.url + "/page/x")
-		wantPage(t, a, p, http.StatusBadRequest, pageNoSecureCookies)
+		wantPage(t, a, p, http.StatusBadRequest, PageNoSecureCookies)
 		if n := a.issuer.Count(signintest.EndpointAuthorize); n != 0 {
 			t.Errorf("%d visits to the issuer, want none", n)
 		}
@@ -129,7 +129,7 @@ func TestNoSecureCookieOverHTTP(t *testing.T) {
 				t.Errorf("does not say what to set: %s", text)
 			}
 		}
-		wantPage(t, a, b.Open(a.url+"/page/x"), http.StatusBadRequest, pageNoSecureCookies)
+		wantPage(t, a, b.Open(a.url+"/page/x"), http.StatusBadRequest, PageNoSecureCookies)
 	})
 	t.Run("a Safari that keeps them", func(t *testing.T) {
 		a := start(t, flows[0].config)
@@ -141,18 +141,18 @@ func TestNoSecureCookieOverHTTP(t *testing.T) {
 	t.Run("a Safari without cookies", func(t *testing.T) {
 		a := start(t, flows[0].config)
 		b := signintest.NewBrowser(t, &signintest.BrowserOptions{Network: a.net, StrictSecure: true, NoCookies: true})
-		wantPage(t, a, b.Open(a.url+"/page/x"), http.StatusBadRequest, pageNoCookies)
+		wantPage(t, a, b.Open(a.url+"/page/x"), http.StatusBadRequest, PageNoCookies)
 	})
 	t.Run("a browser of another name", func(t *testing.T) {
 		a := start(t, flows[0].config)
 		b := signintest.NewBrowser(t, &signintest.BrowserOptions{Network: a.net, StrictSecure: true, UserAgent: firefox})
 		p := b.Open(a.url + "/page/x")
-		wantPage(t, a, p, http.StatusBadRequest, pageNoCookies)
+		wantPage(t, a, p, http.StatusBadRequest, PageNoCookies)
 		if !strings.Contains(lastCause(a), `ResponseMode "query"`) {
 			t.Errorf("cause %q", lastCause(a))
 		}
 		// Now its cookies tell.
-		wantPage(t, a, b.Click(p, p.Link("Try")), http.StatusBadRequest, pageNoSecureCookies)
+		wantPage(t, a, b.Click(p, p.Link("Try")), http.StatusBadRequest, PageNoSecureCookies)
 	})
 	for i, agent := range []string{chromium, firefox} {
 		t.Run(fmt.Sprint("not a Safari ", i), func(t *testing.T) {

@@ -26,23 +26,14 @@ import (
 // [Config.Page] may change its words, to another language say, and no more:
 //
 //	Page: func(w http.ResponseWriter, r *http.Request, p signin.Page) {
-//		if p.Kind == "signed-out" {
+//		if p.Kind == signin.PageSignedOut {
 //			p.Lang, p.Title, p.Text, p.Advice = "de", "Abgemeldet", "Sie sind abgemeldet.", ""
 //		}
 //		p.ServeHTTP(w, r)
 //	}
-//
-// The kinds, beside those that end a callback (callback-unreadable,
-// callback-empty, callback-state, callback-duplicate, callback-too-large,
-// callback-method, token-rejected, redeem-refused, redeem-unreachable,
-// redeem-timeout, issuer-error, cancelled, consent-refused, no-cookies): no-secure-cookies, loop,
-// answer-too-large, issuer-unavailable, store-unavailable, internal-error, sign-in-required, more-required,
-// session-ended, permission-needed, forbidden, account-refused, signed-out,
-// still-signed-in, sign-out, sign-out-refused. More may be added, so an unknown
-// kind deserves its own Title and Text.
 type Page struct {
-	// Kind names the occasion. It does not change between versions.
-	Kind string
+	// Kind names the occasion.
+	Kind PageKind
 
 	// Status is the HTTP status. Zero means 200.
 	Status int
@@ -277,7 +268,7 @@ func (p Page) renderProblem(body *bytes.Buffer) {
 		User      string `json:"user,omitempty"`
 		Login     string `json:"login,omitempty"`
 		Reference string `json:"reference,omitempty"`
-	}{problemType + url.QueryEscape(p.Kind) + "#Page", p.Title, p.Status, p.Text, p.Advice, p.Quote, p.User, p.Login, p.Reference}
+	}{problemType + url.QueryEscape(string(p.Kind)) + "#Page", p.Title, p.Status, p.Text, p.Advice, p.Quote, p.User, p.Login, p.Reference}
 	// Strings and an int into a buffer: this cannot fail.
 	json.NewEncoder(body).Encode(problem)
 }

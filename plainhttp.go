@@ -64,9 +64,9 @@ func (a *Auth) canAnswer(w http.ResponseWriter, r *http.Request, b *browser, met
 		w.Header().Set("Location", a.askURL(r, &try, to))
 		w.WriteHeader(http.StatusSeeOther)
 	case keepsNoSecure:
-		a.fail(w, r, newPage(pageNoSecureCookies, again), "", errNoSecureCookie)
+		a.fail(w, r, newPage(PageNoSecureCookies, again), "", errNoSecureCookie)
 	case keepsNone:
-		a.fail(w, r, newPage(pageNoCookies, again), "", errors.New("the browser sent back no cookie that this site has just set"))
+		a.fail(w, r, newPage(PageNoCookies, again), "", errors.New("the browser sent back no cookie that this site has just set"))
 	default:
 		return true
 	}

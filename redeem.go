@@ -92,7 +92,7 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 // they find a claim whose owner is gone and start anew.
 func (a *Auth) endClaim(ctx context.Context, claim *once.Lease, outcome []byte) {
 	if err := claim.End(ctx, outcome); err != nil {
-		a.event(ctx, Event{Name: eventStoreFailing, Err: fmt.Errorf("claim not settled: %w", err)})
+		a.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("claim not settled: %w", err)})
 	}
 }
 
@@ -174,7 +174,7 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 	if err != nil {
 		return nil, err
 	}
-	a.event(ctx, Event{Name: eventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.asked)})
+	a.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.asked)})
 	// A token of Entra's is for one API. At a sign-in that need not be the one
 	// the scopes are of, so it says nothing about them.
 	telling := tx.Interactive || meta.rule.Segment == ""
@@ -259,13 +259,13 @@ func redemptionFailed(again string, err error) error {
 	if large, ok := errors.AsType[*tooLargeError](err); ok {
 		return &rejection{newTooLargePage(large, again), err}
 	}
-	kind := pageRedeemUnreachable
+	kind := PageRedeemUnreachable
 	answer, refused := errors.AsType[*tokenError](err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		kind = pageRedeemTimeout
+		kind = PageRedeemTimeout
 	case refused && answer.status() < 500:
-		kind = pageRedeemRefused
+		kind = PageRedeemRefused
 	}
 	return &rejection{newPage(kind, again), err}
 }

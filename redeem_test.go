@@ -127,7 +127,7 @@ func TestCopiesOfARefusedCallback(t *testing.T) {
 		if p.Status == http.StatusSeeOther { // came when it was over
 			wantLanding(t, a, p, "/page/x")
 		} else {
-			wantPage(t, a, p, http.StatusBadGateway, pageRedeemRefused)
+			wantPage(t, a, p, http.StatusBadGateway, PageRedeemRefused)
 		}
 		if setsSession(a, p) {
 			t.Error("a refused code set a session")
@@ -320,7 +320,7 @@ func TestStoreFailsBetweenRedemptionAndSave(t *testing.T) {
 			r := a.toCallback(b, "/page/x")
 			p := b.Send(r)
 			if tc.name == "down" {
-				wantPage(t, a, p, http.StatusServiceUnavailable, pageStoreDown)
+				wantPage(t, a, p, http.StatusServiceUnavailable, PageStoreDown)
 			}
 			if p.Status != http.StatusServiceUnavailable || p.Header.Get("Retry-After") == "" || setsSession(a, p) {
 				t.Errorf("%d with Retry-After %q, want 503", p.Status, p.Header.Get("Retry-After"))
@@ -346,7 +346,7 @@ func TestStoreDownBeforeRedemption(t *testing.T) {
 	b := a.browser()
 	r := a.toCallback(b, "/page/x")
 	store.down.Store(true)
-	wantPage(t, a, b.Send(r), http.StatusServiceUnavailable, pageStoreDown)
+	wantPage(t, a, b.Send(r), http.StatusServiceUnavailable, PageStoreDown)
 	if n := a.redemptions(); n != 0 {
 		t.Errorf("%d token requests, want 0", n)
 	}
@@ -397,11 +397,11 @@ func TestCloseWaitsForRedemption(t *testing.T) {
 	a.issuer.Await(signintest.EndpointToken, 1)
 	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := a.Close(soon); !errors.Is(err, context.DeadlineExceeded) {
+	if err := a.Shutdown(soon); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Close while a redemption is under way: %v, want its context's error", err)
 	}
 	close(hang)
-	if err := a.Close(t.Context()); err != nil {
+	if err := a.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(a.log.String(), `"signin: signed in"`) {
@@ -472,7 +472,7 @@ func until(t *testing.T, done func() bool) {
 func TestRedemptionPanics(t *testing.T) {
 	newLab(t, labOptions{replicas: 2, config: func(c *Config) {
 		c.Observe = func(_ context.Context, e Event) {
-			if e.Name == eventSignedIn {
+			if e.Name == EventSignedIn {
 				panic("observer")
 			}
 		}

@@ -171,7 +171,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 	took, newest := a.now().Sub(start), cmp.Or(answer.RefreshToken, sent)
 	if namesOther(s.record.IDToken, answer.IDToken) {
 		a.endLater(ctx, s)
-		a.event(ctx, Event{Name: eventSessionEnded, User: s.user, Err: errors.New("iss or sub of the refreshed ID token is another user's")})
+		a.event(ctx, Event{Name: EventSessionEnded, User: s.user, Err: errors.New("iss or sub of the refreshed ID token is another user's")})
 		a.revokeLater(ctx, meta, newest)
 		return nil, req.needs(ReasonSignIn, "", nil)
 	}
@@ -187,7 +187,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 		return nil, req.needs(ReasonSignIn, "", nil)
 	}
 	a.backoff.clear(s.key)
-	a.event(ctx, Event{Name: eventRefreshed, User: s.user, Scopes: token.Scopes, Duration: took})
+	a.event(ctx, Event{Name: EventRefreshed, User: s.user, Scopes: token.Scopes, Duration: took})
 	if answer.IDToken != "" && !*kept { // a store that fails has other worries
 		s = a.takeHint(ctx, meta, s, answer)
 	}
@@ -250,7 +250,7 @@ func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req
 func (a *Auth) saveLater(ctx context.Context, l *once.Lease, s *session, change func(*record), gone func(context.Context)) *session {
 	next := &session{secret: s.secret, key: s.key, sealed: s.sealed, place: s.place, record: s.record.clone(), user: s.user}
 	change(next.record)
-	a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
+	a.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
 	// Under a name of its own: were another save of this session under way,
 	// this one must not be taken for it.
 	a.background(ctx, "save."+l.Key+seal.Encode(seal.Random(8)), saveLimit, func(ctx context.Context) {
@@ -260,7 +260,7 @@ func (a *Auth) saveLater(ctx context.Context, l *once.Lease, s *session, change 
 		case errors.Is(err, errSessionEnded):
 			gone(ctx)
 		case err != nil:
-			a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
+			a.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
 		}
 	})
 	return next
@@ -354,7 +354,7 @@ func namesOther(signIn, refreshed string) bool {
 // done nothing wrong. The user's claims stay the sign-in's in any case.
 func (a *Auth) takeHint(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) *session {
 	if err := a.checkRefreshed(ctx, meta, s, answer); err != nil {
-		a.event(ctx, Event{Name: eventIDTokenIgnored, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
+		a.event(ctx, Event{Name: EventIDTokenIgnored, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
 		return s
 	}
 	if len(answer.IDToken) > maxHint {
@@ -407,7 +407,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 	if reason == "" {
 		err = &temporaryError{err}
 		a.backoff.set(s.key, pauseAfter(answer, err, a.now()))
-		a.event(ctx, Event{Name: eventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
+		a.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 		return err
 	}
 	if reason == ReasonRefused {
@@ -415,7 +415,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 		switch {
 		case readErr != nil: // whether it was replaced is not known
 			err = &temporaryError{fmt.Errorf("refresh token refused, session not read again: %w", readErr)}
-			a.event(ctx, Event{Name: eventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
+			a.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 			return err
 		case now == nil: // a sign-out gave the refresh token back
 			return req.needs(ReasonSignIn, "", err)
@@ -423,7 +423,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 			return errRotated
 		}
 	}
-	a.event(ctx, Event{Name: eventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
+	a.event(ctx, Event{Name: EventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
 	dead, asked := refusalKeys(s.record.Refresh, req)
 	f := refusal{Key: asked, Reason: reason, Claims: answer.claims, Time: a.now().Unix()}
 	if reason == ReasonRefused {
@@ -432,7 +432,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 	ctx, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
 	if _, saveErr := a.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
-		a.event(ctx, Event{Name: eventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
+		a.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
 	}
 	return req.needs(reason, cmp.Or(answer.claims, req.Claims), err)
 }

@@ -382,7 +382,7 @@ func TestRefreshedIDToken(t *testing.T) {
 					t.Errorf("%d revocations; want that the ID token is %s", n, tc.then)
 				}
 				l.refreshes(1)
-				if logged := strings.Contains(l.replicas[0].log.String(), eventIDTokenIgnored); logged != (tc.then == ignored) {
+				if logged := strings.Contains(l.replicas[0].log.String(), string(EventIDTokenIgnored)); logged != (tc.then == ignored) {
 					t.Errorf("a line that says so: %t, want that the ID token is %s", logged, tc.then)
 				}
 			})

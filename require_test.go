@@ -22,7 +22,7 @@ import (
 
 // handle adds a page that says whether its requirement is met.
 func (a *app) handle(path string, need Requirement) {
-	a.mux.Handle(path, a.Require(need, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.mux.Handle(path, a.Require(need)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "in")
 	})))
 }
@@ -286,7 +286,7 @@ func TestNewContextBelowRequire(t *testing.T) {
 					t.Errorf("LookupUser = %v, %v", u, err)
 				}
 			})
-			h := a.Recognize(a.Require(tc.need, page))
+			h := a.Recognize(a.Require(tc.need)(page))
 			for where, h := range map[string]http.Handler{"Require": h, "Handler": a.Handler(h)} {
 				r := httptest.NewRequest("GET", a.url+"/x", nil) // of a script: not redirected
 				w := httptest.NewRecorder()

@@ -23,7 +23,7 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, p Page, id string, e
 		id = newReference()
 	}
 	p.Reference = id
-	a.event(r.Context(), Event{Name: eventRejected, Reference: id, Page: p.Kind, Status: p.Status, Err: err})
+	a.event(r.Context(), Event{Name: EventRejected, Reference: id, Page: p.Kind, Status: p.Status, Err: err})
 	writePage(w, r, p, a.cfg.Page)
 }
 
@@ -45,13 +45,13 @@ func (a *Auth) event(ctx context.Context, e Event) {
 	add(e.User != nil, slog.Any("user", e.User))
 	add(e.Reason != "", slog.String("reason", string(e.Reason)))
 	add(len(e.Scopes) > 0, slog.Any("scopes", e.Scopes))
-	add(e.Page != "", slog.String("page", e.Page))
+	add(e.Page != "", slog.String("page", string(e.Page)))
 	add(e.Duration > 0, slog.Duration("took", e.Duration))
 	if e.Err != nil {
 		// Bounded: parts of it may be the issuer's words.
 		attrs = append(attrs, slog.String("cause", text.Printable(e.Err.Error(), 500)))
 	}
-	a.log.LogAttrs(ctx, e.level(), "signin: "+e.Name, attrs...)
+	a.log.LogAttrs(ctx, e.level(), "signin: "+string(e.Name), attrs...)
 	if a.cfg.Observe != nil {
 		a.cfg.Observe(ctx, e)
 	}
@@ -65,14 +65,14 @@ func (a *Auth) unavailable(again returnPath, err error) Page {
 		return p
 	}
 	if _, ok := errors.AsType[*once.StoreError](err); ok {
-		return newUnavailablePage(pageStoreDown, again.String(), retryAfterDown)
+		return newUnavailablePage(PageStoreDown, again.String(), retryAfterDown)
 	}
 	_, issuerDown := errors.AsType[*issuerError](err)
 	_, temporary := errors.AsType[*temporaryError](err)
 	if issuerDown || temporary || errors.Is(err, context.DeadlineExceeded) {
-		return newUnavailablePage(pageIssuerDown, again.String(), retryAfterDown)
+		return newUnavailablePage(PageIssuerDown, again.String(), retryAfterDown)
 	}
-	return newPage(pageInternal, again.String())
+	return newPage(PageInternal, again.String())
 }
 
 // kind is kindOf, unless the application decides.

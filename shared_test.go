@@ -167,7 +167,7 @@ func TestEventHoldsNoClaims(t *testing.T) {
 		r.serve(httptest.NewRequest("POST", "https://app.example.test/signout", nil), cookies, r.SignOut)
 		synctest.Wait()
 	})
-	names := map[string]bool{}
+	names := map[EventName]bool{}
 	for _, e := range events {
 		names[e.Name] = true
 		if slices.Contains(e.Scopes, "spoilt") {
@@ -180,7 +180,7 @@ func TestEventHoldsNoClaims(t *testing.T) {
 			t.Errorf("%s: the cause names the user: %v", e.Name, e.Err)
 		}
 	}
-	for _, name := range []string{eventChallenge, eventSignedIn, eventRefreshed, eventRefreshFailed, eventRefreshRefused, eventSignedOut} {
+	for _, name := range []EventName{EventChallenge, EventSignedIn, EventRefreshed, EventRefreshFailed, EventRefreshRefused, EventSignedOut} {
 		if !names[name] {
 			t.Errorf("no event %q", name)
 		}

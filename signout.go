@@ -35,15 +35,15 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
 	case http.MethodGet, http.MethodHead:
-		writePage(w, r, newPage(pageSignOut, here), a.cfg.Page)
+		writePage(w, r, newPage(PageSignOut, here), a.cfg.Page)
 		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		writePage(w, r, newPage(pageCallbackMethod, a.site(r).path("/")), a.cfg.Page)
+		writePage(w, r, newPage(PageCallbackMethod, a.site(r).path("/")), a.cfg.Page)
 		return
 	}
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
-		a.fail(w, r, newPage(pageSignOutRefused, here), "", err)
+		a.fail(w, r, newPage(PageSignOutRefused, here), "", err)
 		return
 	}
 	s, err := a.endSession(r)
@@ -94,12 +94,12 @@ func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, a.unavailable(newReturnPath(home), err), "", err)
 		return
 	case s != nil:
-		page := newPage(pageStillSignedIn, home)
+		page := newPage(PageStillSignedIn, home)
 		page.User = s.user.Name()
 		writePage(w, r, page, a.cfg.Page)
 		return
 	}
-	writePage(w, r, newPage(pageSignedOut, a.site(r).path(a.loginPath)), a.cfg.Page)
+	writePage(w, r, newPage(PageSignedOut, a.site(r).path(a.loginPath)), a.cfg.Page)
 }
 
 // endSession deletes the browser's record, after those beside it, and returns
@@ -137,7 +137,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 		return nil, nil
 	}
 	a.unindexLater(ctx, s)
-	a.event(ctx, Event{Name: eventSignedOut, User: s.user})
+	a.event(ctx, Event{Name: EventSignedOut, User: s.user})
 	if meta, err := a.issuer.metadata(r.Context()); err == nil {
 		a.revokeLater(ctx, meta, s.record.Refresh)
 	}
@@ -206,7 +206,7 @@ func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) 
 			err = fmt.Errorf("revocation endpoint answered with status %d", resp.StatusCode)
 		}
 		if err != nil {
-			a.event(ctx, Event{Name: eventRevokeFailed, Err: err})
+			a.event(ctx, Event{Name: EventRevokeFailed, Err: err})
 		}
 	})
 }

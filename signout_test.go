@@ -161,7 +161,7 @@ func TestSignOutWithFullStore(t *testing.T) {
 		}
 		until(t, func() bool { return a.signOuts.now(t.Context()) != nil })
 	})
-	if err := a.Close(t.Context()); err != nil {
+	if err := a.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if a.signedIn(b) {

@@ -104,7 +104,7 @@ func newStrangers(l *lab, edit func(*Config)) *strangers {
 	mux.Handle("/me", s.RequireUser(nobody))
 	mux.Handle("/hello", s.Recognize(nobody))
 	mux.HandleFunc("/signout", s.SignOut)
-	mux.Handle("/token", s.Require(Requirement{Scopes: []string{"Mail.Read"}}, nobody))
+	mux.Handle("/token", s.Require(Requirement{Scopes: []string{"Mail.Read"}})(nobody))
 	s.handler = s.Handler(mux)
 	s.targets = append(slices.Sorted(maps.Keys(s.paths)), "/me", "/hello", "/signout", "/token")
 	return s

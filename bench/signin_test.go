@@ -44,7 +44,7 @@ func newApplication(tb testing.TB, i *issuer, edit ...func(*signin.Config)) *app
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if err := auth.Close(context.Background()); err != nil {
+		if err := auth.Shutdown(context.Background()); err != nil {
 			tb.Error(err)
 		}
 	})

@@ -95,7 +95,7 @@ func (p *pair) signIn(user string) *signintest.Browser {
 func (p *pair) settle(t *testing.T) {
 	t.Helper()
 	for _, auth := range p.auths {
-		if err := auth.Close(t.Context()); err != nil {
+		if err := auth.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}

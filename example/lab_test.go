@@ -124,7 +124,7 @@ func inLab(t *testing.T, o labOptions, test func(*testing.T, *lab)) {
 // end checks what is true of every test.
 func (l *lab) end() {
 	l.t.Helper()
-	if err := l.auth.Close(l.t.Context()); err != nil {
+	if err := l.auth.Shutdown(l.t.Context()); err != nil {
 		l.t.Errorf("closing: %v", err)
 	}
 	l.expect()

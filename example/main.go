@@ -88,7 +88,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 	err = servers.serve(ctx)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return errors.Join(err, auth.Close(closing))
+	return errors.Join(err, auth.Shutdown(closing))
 }
 
 // credential is nil for a public client, which has PKCE only.

@@ -217,7 +217,7 @@ func TestSignOutDuringRefresh(t *testing.T) {
 		at(t, l.browser.Press(home, "Sign out", nil), labSite+"/")
 		release()
 		wg.Wait()
-		if err := l.auth.Close(t.Context()); err != nil {
+		if err := l.auth.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if status, _ := l.fetch("/me", cookies); status != http.StatusUnauthorized {

@@ -103,7 +103,7 @@ func New(meters metric.MeterProvider, tracers trace.TracerProvider) (*Telemetry,
 // Observe counts an event, and adds it to the span that runs. It is for
 // [signin.Config].Observe.
 func (t *Telemetry) Observe(ctx context.Context, e signin.Event) {
-	attrs := []attribute.KeyValue{eventKey.String(e.Name)}
+	attrs := []attribute.KeyValue{eventKey.String(string(e.Name))}
 	if e.Duration > 0 {
 		t.durations.Record(ctx, e.Duration.Seconds(), metric.WithAttributes(attrs...))
 	}
@@ -111,7 +111,7 @@ func (t *Telemetry) Observe(ctx context.Context, e signin.Event) {
 		attrs = append(attrs, reasonKey.String(string(e.Reason)))
 	}
 	if e.Page != "" {
-		attrs = append(attrs, pageKey.String(e.Page))
+		attrs = append(attrs, pageKey.String(string(e.Page)))
 	}
 	t.events.Add(ctx, 1, metric.WithAttributes(attrs...))
 
@@ -122,6 +122,6 @@ func (t *Telemetry) Observe(ctx context.Context, e signin.Event) {
 		if e.Err != nil {
 			attrs = append(attrs, semconv.ErrorType(e.Err))
 		}
-		span.AddEvent("signin: "+e.Name, trace.WithAttributes(attrs...))
+		span.AddEvent("signin: "+string(e.Name), trace.WithAttributes(attrs...))
 	}
 }

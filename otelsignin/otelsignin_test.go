@@ -126,7 +126,7 @@ func (s *site) signIn() *signintest.Page {
 func (s *site) finished() tracetest.SpanStubs {
 	s.t.Helper()
 	s.running.Wait()
-	if err := s.auth.Close(s.t.Context()); err != nil {
+	if err := s.auth.Shutdown(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
 	return s.spans.GetSpans()

@@ -63,7 +63,7 @@ func newApp(t *testing.T, issuer *signintest.Issuer, edit ...func(*signin.Config
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Page: func(w http.ResponseWriter, r *http.Request, p signin.Page) {
 			a.mu.Lock()
-			a.kinds = append(a.kinds, p.Kind)
+			a.kinds = append(a.kinds, string(p.Kind))
 			a.mu.Unlock()
 			p.ServeHTTP(w, r)
 		},
@@ -78,15 +78,15 @@ func newApp(t *testing.T, issuer *signintest.Issuer, edit ...func(*signin.Config
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := auth.Close(ctx); err != nil {
+		if err := auth.Shutdown(ctx); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})
 	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { html(w, "<h1>application</h1>") })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { html(w, "<h1>public</h1>") })
 	mux.Handle("/page", auth.RequireUser(ok))
-	mux.Handle("/mail", auth.Require(signin.Requirement{Scopes: []string{"mail.send"}}, ok))
-	mux.Handle("/staff", auth.Require(signin.Requirement{Allow: func(*signin.User) error { return errors.New("not staff") }}, ok))
+	mux.Handle("/mail", auth.Require(signin.Requirement{Scopes: []string{"mail.send"}})(ok))
+	mux.Handle("/staff", auth.Require(signin.Requirement{Allow: func(*signin.User) error { return errors.New("not staff") }})(ok))
 	mux.HandleFunc("/signout", auth.SignOut)
 	mux.HandleFunc("GET /form", func(w http.ResponseWriter, r *http.Request) {
 		html(w, `<h1>form</h1><form method="post" action="`+r.URL.Query().Get("to")+`"><button>Send</button></form>`)

@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return errors.Join(err, server.Shutdown(closing), auth.Close(closing))
+	return errors.Join(err, server.Shutdown(closing), auth.Shutdown(closing))
 }
 
 // readFlags reads the access rule: of one flag any value will do, of several

@@ -51,7 +51,7 @@ func (p *proxy) handler(auth *signin.Auth, log *slog.Logger) http.Handler {
 	if p.allow != nil {
 		allow = allow.And(p.allow)
 	}
-	site := auth.Require(signin.Requirement{Allow: allow}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	site := auth.Require(signin.Requirement{Allow: allow})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.passToken {
 			token, err := signin.TokenSource(r.Context()).Token()
 			if auth.Challenge(w, r, err) {

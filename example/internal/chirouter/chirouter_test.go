@@ -33,7 +33,7 @@ func routes(auth *signin.Auth) http.Handler {
 			fmt.Fprintf(w, "note %s of %s", chi.URLParam(r, "id"), signin.UserFromContext(r.Context()).Subject)
 		})
 		r.With(func(next http.Handler) http.Handler {
-			return auth.Require(signin.Requirement{Allow: signin.AllowClaim("roles", "Editor")}, next)
+			return auth.Require(signin.Requirement{Allow: signin.AllowClaim("roles", "Editor")})(next)
 		}).Get("/edit", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "editor") })
 	})
 	return r

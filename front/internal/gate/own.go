@@ -90,7 +90,7 @@ var words = map[int][2]string{
 
 // page answers with one of the front's own pages, in the look of the others.
 func (g *Gate) page(w http.ResponseWriter, r *http.Request, status int) {
-	p := signin.Page{Kind: "front-" + kinds[status], Status: status, Title: words[status][0], Text: words[status][1]}
+	p := signin.Page{Kind: signin.PageKind("front-" + kinds[status]), Status: status, Title: words[status][0], Text: words[status][1]}
 	if status == http.StatusBadGateway || status == http.StatusGatewayTimeout {
 		p.Advice = "Try again in a moment. If it stays so, tell whoever looks after the site."
 	}

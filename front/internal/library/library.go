@@ -13,11 +13,11 @@ import (
 
 // Require is [signin.Auth.Require] as a middleware.
 func Require(a *signin.Auth, need signin.Requirement) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler { return a.Require(need, next) }
+	return func(next http.Handler) http.Handler { return a.Require(need)(next) }
 }
 
 // Close waits for what is under way.
-func Close(ctx context.Context, a *signin.Auth) error { return a.Close(ctx) }
+func Close(ctx context.Context, a *signin.Auth) error { return a.Shutdown(ctx) }
 
 var errNoIDToken = errors.New("package signin does not hand out the ID token")
 
