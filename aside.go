@@ -62,9 +62,12 @@ func (a *Auth) aside(r *http.Request) aside {
 
 // put keeps the return path of a challenge. Only its own answer finds it.
 func (s aside) put(w http.ResponseWriter, r *http.Request, tx *transaction, page string) {
-	value := seal.Encode(s.keys.Seal("return", nil, s.of(tx), seal.Pack([]byte(page))))
-	s.makeRoom(w, r, len(value))
-	for _, name := range s.names(s.key(tx)) {
+	packed := seal.Pack([]byte(page))
+	for i, name := range s.names(s.key(tx)) {
+		value := seal.Encode(s.keys.Seal("return", nil, s.of(tx, name), packed))
+		if i == 0 {
+			s.makeRoom(w, r, len(value))
+		}
 		c := roundTripCookie(name, value, s.secure, s.form)
 		c.MaxAge = int(stateLifetime.Seconds())
 		http.SetCookie(w, c)
@@ -84,7 +87,7 @@ func (s aside) fetch(w http.ResponseWriter, r *http.Request, tx *transaction) (p
 		if err != nil {
 			continue
 		}
-		packed, err := s.keys.Open("return", nil, s.of(tx), sealed)
+		packed, err := s.keys.Open("return", nil, s.of(tx, name), sealed)
 		if err != nil {
 			continue
 		}
@@ -115,11 +118,13 @@ func (s aside) makeRoom(w http.ResponseWriter, r *http.Request, length int) {
 }
 
 // key tells the cookie of a challenge from others; of is what its content is
-// bound to.
+// bound to, its own name included.
 func (s aside) key(tx *transaction) string {
 	return fmt.Sprintf("%012x-%s", tx.Time, hex.EncodeToString(tx.ID[:4]))
 }
-func (s aside) of(tx *transaction) []byte { return append(s.party, tx.ID...) }
+func (s aside) of(tx *transaction, name string) []byte {
+	return slices.Concat(s.party, tx.ID, []byte(name))
+}
 
 // names are the cookie's names: a twin where the browser cookie has one.
 func (s aside) names(key string) []string {

@@ -2,6 +2,7 @@ package signin
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"net/http"
 	"slices"
@@ -13,12 +14,8 @@ import (
 )
 
 const (
-	// loopTrips is how many round trips without progress make a loop, and
-	// halves how many halves a trip counts for. One that came back to another
-	// cookie than it began with counts half: the tabs of a restored browser
-	// take the cookie from one another until the last has set it.
+	// loopTrips is how many round trips without progress make a loop.
 	loopTrips  = 3
-	halves     = 2
 	loopWindow = time.Minute
 )
 
@@ -26,22 +23,25 @@ const (
 // tie challenges to it, and how often it went to the issuer and back for one
 // thing. One cookie serves all tabs, and nothing is stored for a sign-in that
 // has only begun.
-//
-// The count is the browser's own: who forges it breaks their own loop breaker.
 type browser struct {
 	secret []byte
 	need   string // what the trips below were for
-	trips  int    // completed without progress, in halves
+	trips  int    // completed without progress
 	since  int64  // when the first of them was
 	asked  bool   // whether Recognize has tried
 	moved  int64  // when it was sent to BaseURL's host; zero: not lately
 }
 
-// readBrowser returns the browser that sent r, or nil if it sent no cookie.
+// readBrowser returns the browser that sent r, or nil if it sent no cookie of
+// ours.
 func (a *Auth) readBrowser(r *http.Request) *browser {
 	for _, name := range a.browserCookies(a.isSecure(r)) {
-		value := cookieValue(r, name)
-		if len(value) > 200 {
+		tagged := cookieValue(r, name)
+		if len(tagged) > 200 {
+			continue
+		}
+		value, ok := untagged(a.keys, a.party(), name, tagged)
+		if !ok {
 			continue
 		}
 		value, asked := strings.CutSuffix(value, ".s")
@@ -65,6 +65,27 @@ func (a *Auth) readBrowser(r *http.Request) *browser {
 	return nil
 }
 
+// cookieTag ties a cookie's value to its name and to us. Who shares the host
+// name, as the ports of localhost do, can set a cookie of any name: it must
+// not be able to make one of ours, nor to use one's value for another.
+func cookieTag(k seal.Key, party []byte, name, value string) string {
+	return seal.Encode(seal.MAC(k.Subkey(party, "cookie tag", 32), []byte(name), []byte{0}, []byte(value))[:12])
+}
+
+// untagged returns the value that was tagged under name with one of the keys.
+func untagged(ring seal.Keyring, party []byte, name, tagged string) (string, bool) {
+	i := strings.LastIndexByte(tagged, '.')
+	if i < 0 {
+		return "", false
+	}
+	for _, k := range ring {
+		if hmac.Equal([]byte(tagged[i+1:]), []byte(cookieTag(k, party, name, tagged[:i]))) {
+			return tagged[:i], true
+		}
+	}
+	return "", false
+}
+
 // writeBrowser sets the cookie. SameSite=None because a form_post is a
 // cross-site POST, on which a Lax cookie does not arrive.
 func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) {
@@ -81,7 +102,8 @@ func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) 
 	secure := a.isSecure(r)
 	noStore(w)
 	for _, name := range a.browserCookies(secure) {
-		http.SetCookie(w, roundTripCookie(name, value, secure, a.cfg.ResponseMode == modeForm))
+		tagged := value + "." + cookieTag(a.keys[0], a.party(), name, value)
+		http.SetCookie(w, roundTripCookie(name, tagged, secure, a.cfg.ResponseMode == modeForm))
 	}
 }
 
@@ -148,25 +170,27 @@ func (b *browser) verifier(id []byte) string {
 
 // looping reports whether the last trips for need came to nothing.
 func (b *browser) looping(need string, now time.Time) bool {
-	return b.need == need && b.trips >= halves*loopTrips && now.Sub(time.Unix(b.since, 0)) < loopWindow
+	return b.need == need && b.trips >= loopTrips && now.Sub(time.Unix(b.since, 0)) < loopWindow
 }
 
 // tripped counts the completed round trip of a challenge. Challenges that
 // began side by side, in the tabs of a restored browser, began with the same
 // count and together make one trip: a loop goes round one after the other.
+//
+// A trip that began with another cookie does not count. Another site can make
+// a visitor's browser post an answer to a challenge of its own, as often as it
+// likes, and must not bring the visitor to the page about loops. No loop goes
+// round that way: the next challenge is bound to the cookie that came.
 func (b *browser) tripped(tx *transaction, now time.Time) {
-	if tx.Need == "" {
+	if tx.Need == "" || !bytes.Equal(tx.Browser, b.hash()) {
 		return
 	}
+	began := tx.Trips
 	if b.need != tx.Need || now.Sub(time.Unix(b.since, 0)) >= loopWindow || b.since > now.Unix() {
 		b.need, b.trips, b.since = tx.Need, 0, now.Unix()
-		tx = &transaction{Browser: tx.Browser}
+		began = 0
 	}
-	trip := halves
-	if !bytes.Equal(tx.Browser, b.hash()) {
-		trip = 1
-	}
-	b.trips = max(b.trips, min(tx.Trips+trip, halves*loopTrips))
+	b.trips = max(b.trips, min(began+1, loopTrips))
 }
 
 // tripsFor is the count that a challenge for need begins with.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -369,16 +371,16 @@ func TestTripsAreCounted(t *testing.T) {
 	for range 5 {
 		b.tripped(side, now)
 	}
-	if b.trips != halves {
-		t.Errorf("%d halves, want one trip of those that began side by side", b.trips)
+	if b.trips != 1 {
+		t.Errorf("%d trips, want one of those that began side by side", b.trips)
 	}
 	for range 5 {
 		b.tripped(&transaction{}, now)
 		trip("calendar")
 		now = now.Add(loopWindow)
 	}
-	if b.trips != halves {
-		t.Errorf("%d halves, want one trip: they are more than a minute apart", b.trips)
+	if b.trips != 1 {
+		t.Errorf("%d trips, want one: they are more than a minute apart", b.trips)
 	}
 	trip("calendar")
 	trip("calendar")
@@ -387,19 +389,99 @@ func TestTripsAreCounted(t *testing.T) {
 		t.Error("the window is not a minute")
 	}
 	now = now.Add(-time.Hour)
-	if trip("calendar"); b.trips != halves {
-		t.Errorf("%d halves, want one trip after the clock went back", b.trips)
+	if trip("calendar"); b.trips != 1 {
+		t.Errorf("%d trips, want one after the clock went back", b.trips)
 	}
-	// A trip that came back to another cookie counts half.
-	b = &browser{}
-	for i := range halves * loopTrips {
-		if b.looping("mail", now) {
-			t.Errorf("a loop after %d trips between cookies", i)
+}
+
+// Another site can get an answer to a challenge of its own, and make a
+// visitor's browser post it here as often as it likes. The visitor's count
+// stays what it is.
+func TestAnotherSiteDoesNotCount(t *testing.T) {
+	a := newApp(t)
+	attacker, victim := a.browser(), a.browser()
+	a.toCallback(victim, "/page/x") // the cookie is there, the sign-in has only begun
+	before, _ := victim.Cookie(a.url, a.browserCookies(true)[0])
+	for i := range 3 * loopTrips {
+		forged := a.toCallback(attacker, "/page/x")
+		if p := victim.Send(forged); p.Status != http.StatusSeeOther {
+			t.Fatalf("another browser's answer: %d, want 303", p.Status)
 		}
-		b.tripped(&transaction{Need: "mail", Trips: b.tripsFor("mail"), Browser: []byte("another")}, now)
+		if i < loopTrips-1 { // its own count rises, and the next state carries it
+			attacker.Send(forged)
+			attacker.SetCookie(a.url, &http.Cookie{Name: a.secureCookie, Value: "lost", Path: "/", Secure: true})
+		}
+		a.clock.advance(time.Second)
 	}
-	if !b.looping("mail", now) {
-		t.Errorf("no loop after %d trips between cookies", halves*loopTrips)
+	if after, _ := victim.Cookie(a.url, a.browserCookies(true)[0]); after != before {
+		t.Errorf("the visitor's cookie is %q, and was %q", after, before)
+	}
+	if p := victim.Open(a.url + "/page/x"); p.Status != http.StatusOK || p.Body != "page /page/x" {
+		t.Errorf("the visitor: %d %.300s", p.Status, p.Body)
+	}
+}
+
+// A cookie's value opens under its own name only, also when it has been opened
+// before: the session's and the browser's, under https and on loopback.
+func TestCookieUnderAnotherName(t *testing.T) {
+	a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.BaseURL = "" } })
+	b := a.signIn()
+	session := a.session(b)
+	browser, _ := b.Cookie(a.url, a.secureBrowser[0])
+	status := func(url string, cookies ...string) int {
+		r := httptest.NewRequest("GET", url+"/me", http.NoBody)
+		r.Header.Set("Cookie", strings.Join(cookies, "; "))
+		w := httptest.NewRecorder()
+		a.Handler(a.mux).ServeHTTP(w, r)
+		return w.Code
+	}
+	if got := status("https://app.example.test", a.secureCookie+"="+session); got != http.StatusOK {
+		t.Fatalf("the session under its own name: %d, want 200", got)
+	}
+	if got := status("http://localhost", a.cfg.CookieName+"="+session); got != http.StatusUnauthorized {
+		t.Errorf("the session of https under the name of http: %d, want 401", got)
+	}
+	if got := status("https://app.example.test", a.secureCookie+"="+session); got != http.StatusOK {
+		t.Errorf("the session under its own name afterwards: %d, want 200", got)
+	}
+	for _, name := range slices.Concat(a.plainBrowser, a.secureBrowser) {
+		for _, of := range slices.Concat(a.plainBrowser, a.secureBrowser) {
+			secret := strings.Repeat("A", 43)
+			r := httptest.NewRequest("GET", "http://localhost/", http.NoBody)
+			if strings.HasPrefix(name, "__Host-") {
+				r = httptest.NewRequest("GET", "https://app.example.test/", http.NoBody)
+			}
+			r.Header.Set("Cookie", name+"="+secret+"."+cookieTag(a.keys[0], a.party(), of, secret))
+			if got := a.readBrowser(r) != nil; got != (name == of) {
+				t.Errorf("%s's value under the name %s opens: %v", of, name, got)
+			}
+		}
+	}
+	// Where a return path waits.
+	tx := &transaction{ID: []byte(strings.Repeat("i", 16)), Time: 1}
+	plain := a.aside(httptest.NewRequest("GET", "http://localhost/", http.NoBody))
+	secure := a.aside(httptest.NewRequest("GET", "https://app.example.test/", http.NoBody))
+	w := httptest.NewRecorder()
+	secure.put(w, httptest.NewRequest("GET", "https://app.example.test/", http.NoBody), tx, "/long")
+	value := w.Result().Cookies()[0].Value
+	for _, s := range []aside{plain, secure} {
+		for _, name := range s.names(s.key(tx)) {
+			r := httptest.NewRequest("GET", "/", http.NoBody)
+			r.Header.Set("Cookie", name+"="+value)
+			if got := s.fetch(httptest.NewRecorder(), r, tx); (got == "/long") != s.secure {
+				t.Errorf("a return path under the name %s: %q", name, got)
+			}
+		}
+	}
+	r := httptest.NewRequest("GET", "https://app.example.test/", http.NoBody)
+	for value, want := range map[string]bool{
+		browser: true, browser[:strings.LastIndexByte(browser, '.')]: false, // as made before there were tags
+		strings.Replace(browser, ".", ".signin.3.1800000000.", 1): false, "A" + browser[1:]: browser[0] == 'A',
+	} {
+		r.Header.Set("Cookie", a.secureBrowser[0]+"="+value)
+		if got := a.readBrowser(r) != nil; got != want {
+			t.Errorf("browser cookie %q opens: %v, want %v", value, got, want)
+		}
 	}
 }
 

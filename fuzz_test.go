@@ -55,6 +55,12 @@ func (a *fuzzed) state(f *testing.F) string {
 	return state
 }
 
+// browserCookie is a browser cookie of ours with any value.
+func (a *fuzzed) browserCookie(value string) string {
+	name := a.browserCookies(true)[0]
+	return name + "=" + value + "." + cookieTag(a.keys[0], a.party(), name, value)
+}
+
 // serve asks as a navigation does, and checks what holds for whatever is
 // asked: no fault of ours, no token request, no session.
 func (a *fuzzed) serve(t *testing.T, method, path, query, cookie string, body []byte) *httptest.ResponseRecorder {
@@ -182,7 +188,7 @@ func FuzzCallback(f *testing.F) {
 	}
 	f.Add([]byte("state=%zz&&&;=\x00"))
 	f.Add(bytes.Repeat([]byte("a=b&"), 40))
-	cookie := a.browserCookies(true)[0] + "=" + seal.Encode(a.browser.secret)
+	cookie := a.browserCookie(seal.Encode(a.browser.secret))
 	f.Fuzz(func(t *testing.T, form []byte) {
 		for _, w := range []*httptest.ResponseRecorder{
 			a.serve(t, http.MethodPost, "/oidc/callback", "", cookie, form),
@@ -209,11 +215,15 @@ func FuzzBrowserCookie(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	name := a.browserCookies(true)[0]
 	f.Fuzz(func(t *testing.T, value string) {
-		cookie := name + "=" + value
-		w := a.serve(t, http.MethodGet, "/page/x", "", cookie, nil)
+		// Without a tag of ours it is nobody's.
 		r := httptest.NewRequest(http.MethodGet, "https://app.example.test/", http.NoBody)
+		r.Header["Cookie"] = []string{a.browserCookies(true)[0] + "=" + value}
+		if b := a.readBrowser(r); b != nil {
+			t.Fatalf("%q was read as %+v", value, b)
+		}
+		cookie := a.browserCookie(value)
+		w := a.serve(t, http.MethodGet, "/page/x", "", cookie, nil)
 		r.Header["Cookie"] = []string{cookie}
 		b := a.readBrowser(r)
 		if b == nil {

@@ -35,6 +35,7 @@ type record struct {
 // used.
 type session struct {
 	secret []byte // the 32 bytes of the cookie
+	cookie string // the name of the cookie that it was opened by
 	key    string // in the store
 	sealed []byte // as read from the store
 	place  place  // there, if the store is in this process

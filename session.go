@@ -146,6 +146,7 @@ func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
 		if s, err = a.openSession(secret, key, sealed); err != nil {
 			return nil, nil // made with a dropped key
 		}
+		s.cookie = c.name
 		a.opened.locate(s)
 	}
 	if !c.found || s != known {
@@ -162,6 +163,7 @@ func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
 
 // recalled is what a request's cookie is known to lead to.
 type recalled struct {
+	name   string // of the cookie
 	cookie string // its value, if it is our own
 	secret []byte // nil: nobody
 	key    string
@@ -172,11 +174,13 @@ type recalled struct {
 // recall reads a request's cookie. A value that has been opened once need not be
 // opened again. The store stays the judge of whether its session exists.
 func (a *Auth) recall(r *http.Request) (c recalled, err error) {
+	c.name = a.sessionCookie(a.isSecure(r))
 	if a.cfg.Sessions == nil {
-		if c.cookie = cookieValue(r, a.sessionCookie(a.isSecure(r))); c.cookie == "" || len(c.cookie) > maxCookie {
+		if c.cookie = cookieValue(r, c.name); c.cookie == "" || len(c.cookie) > maxCookie {
 			return recalled{}, nil
 		}
-		if c.known = a.opened.byCookie(c.cookie); c.known != nil {
+		// Under the name that it is sealed for, and no other.
+		if c.known = a.opened.byCookie(c.cookie); c.known != nil && c.known.cookie == c.name {
 			c.secret, c.key, c.found = c.known.secret, c.known.key, true
 			return c, nil
 		}
