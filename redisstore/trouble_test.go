@@ -100,7 +100,9 @@ func TestSecondTry(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	proxy := redistest.StartProxy(t, server.Addr())
-	s := openStore(t, proxy.URL())
+	// With several connections the second try may meet another dead one.
+	s := OpenWith(rueidis.ClientOption{InitAddress: []string{proxy.Addr()}, PipelineMultiplex: -1})
+	t.Cleanup(s.Close)
 	mustSwap(t, s, "key", nil, "value")
 	for range 20 {
 		connectAll(t, s)
