@@ -2,16 +2,24 @@ package signin
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
@@ -21,6 +29,8 @@ import (
 // Its handler answers 200 to who is signed in and to nobody else.
 type fuzzed struct {
 	*Auth
+	network *signintest.Network
+	store   *countingStore
 	issuer  *signintest.Issuer
 	handler http.Handler
 	browser *browser
@@ -29,15 +39,18 @@ type fuzzed struct {
 func newFuzzed(f *testing.F) *fuzzed {
 	network := signintest.NewNetwork(f)
 	issuer := signintest.NewIssuer(f, &signintest.IssuerOptions{URL: "https://login.example.test", Network: network})
+	store := counting(NewMemoryStore())
+	store.quick = true
 	auth, err := New(Config{
 		Issuer: issuer.URL(), ClientID: "client", Credential: Secret("secret"), BaseURL: "https://app.example.test",
 		Keys: [][]byte{bytes.Repeat([]byte{7}, 32)}, HTTPClient: network.Client(), Logger: slog.New(slog.DiscardHandler),
+		Store: store,
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
 	return &fuzzed{
-		Auth: auth, issuer: issuer,
+		Auth: auth, network: network, store: store, issuer: issuer,
 		handler: auth.Handler(auth.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))),
 		browser: &browser{secret: bytes.Repeat([]byte{5}, secretLen)},
 	}
@@ -292,6 +305,473 @@ func FuzzRefreshTokenIn(f *testing.F) {
 			if got := refreshTokenIn(body[:cut]); got != "" && got != want {
 				t.Errorf("cut off: %q, want %q or none", got, want)
 			}
+		}
+	})
+}
+
+// signIn signs alice in and returns the session cookie.
+func (a *fuzzed) signIn(f *testing.F) (cookie string) {
+	app := a.network.Serve("https://app.example.test", a.handler)
+	b := signintest.NewBrowser(f, &signintest.BrowserOptions{Network: a.network})
+	if p := b.Open(app + "/page"); p.Status != http.StatusOK {
+		f.Fatalf("signing in: %d %v %.300s", p.Status, p.Err, p.Body)
+	}
+	value, _ := b.Cookie(app, a.sessionCookie(true))
+	a.issuer.ForgetCalls()
+	return a.sessionCookie(true) + "=" + value
+}
+
+// stays checks that alice is still signed in, and that nothing has been
+// written since before.
+func (a *fuzzed) stays(t *testing.T, cookie string, before int64) {
+	t.Helper()
+	if n := a.store.writes.Load() - before; n != 0 {
+		t.Errorf("%d writes to the store", n)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/page", http.NoBody)
+	r.Header.Set("Cookie", cookie)
+	w := httptest.NewRecorder()
+	if a.handler.ServeHTTP(w, r); w.Code != http.StatusOK {
+		t.Errorf("alice was signed in and now gets %d", w.Code)
+	}
+}
+
+// FuzzLogin: the login path leads to the issuer, with a page of this site to
+// come back to, or to a page of this site, or nowhere. From another site it
+// leads nobody to the issuer who is signed in.
+func FuzzLogin(f *testing.F) {
+	a := newFuzzed(f)
+	session := a.signIn(f)
+	initiated := url.Values{"iss": {a.issuer.URL()}, "login_hint": {"bob"}, "target_link_uri": {"https://app.example.test/page?x=1"}}
+	for _, v := range []url.Values{
+		{}, initiated, {"return": {"/page"}}, {"return": {"//evil.example"}}, {"return": {"/oidc/login?return=/oidc/login"}}, {"ask": {"AAAA"}},
+		{"iss": {"https://evil.example"}}, {"iss": {a.issuer.URL()}, "target_link_uri": {"https://app.example.test@evil.example/"}},
+		{"iss": {a.issuer.URL()}, "target_link_uri": {"https://app.example.test//evil.example/"}, "login_hint": {strings.Repeat("a", 2000)}},
+	} {
+		for _, site := range []string{"", "cross-site", "none"} {
+			f.Add(v.Encode(), site, true, true)
+			f.Add(v.Encode(), site, false, false)
+		}
+	}
+	f.Add("return=%zz&&&;=\x00", "cross-site", true, false)
+	f.Fuzz(func(t *testing.T, params, site string, post, signedIn bool) {
+		r := httptest.NewRequest(http.MethodGet, "/oidc/login", http.NoBody)
+		r.URL.RawQuery = params
+		if post {
+			r = httptest.NewRequest(http.MethodPost, "/oidc/login", strings.NewReader(params))
+		}
+		r.Header.Set("Accept", "text/html")
+		r.Header.Set("Sec-Fetch-Site", site)
+		if signedIn {
+			r.Header.Set("Cookie", session)
+		}
+		before := a.store.writes.Load()
+		w := httptest.NewRecorder()
+		a.handler.ServeHTTP(w, r)
+		a.stays(t, session, before)
+		location := w.Header().Get("Location")
+		for _, c := range w.Result().Cookies() {
+			if c.Name == a.sessionCookie(true) {
+				t.Errorf("the session cookie was set: %v", c)
+			}
+		}
+		switch {
+		case w.Code >= 400 && w.Code < 500 && location == "":
+			return
+		case w.Code != http.StatusSeeOther:
+			t.Fatalf("%d to %q", w.Code, location)
+		case newReturnPath(location).String() == location:
+			return // a page of this site
+		}
+		to, err := url.Parse(location)
+		if err != nil || !strings.HasPrefix(location, a.issuer.URL()+"/") || post || signedIn && site == "cross-site" {
+			t.Fatalf("leads to %q", location)
+		}
+		tx, err := a.openState(to.Query().Get("state"))
+		if err != nil || newReturnPath(tx.Return).String() != tx.Return || tx.Redirect != "https://app.example.test/oidc/callback" {
+			t.Errorf("comes back by %+v, %v", tx, err)
+		}
+		if hint, asked := to.Query().Get("login_hint"), r.URL.Query().Get("login_hint"); hint != "" && hint != asked {
+			t.Errorf("login_hint %q, asked for %q", hint, asked)
+		}
+	})
+}
+
+// FuzzFrontChannelLogout: whoever does not know a sid ends no session, and
+// leaves nothing in the store.
+func FuzzFrontChannelLogout(f *testing.F) {
+	a := newFuzzed(f)
+	session := a.signIn(f)
+	issuer := url.QueryEscape(a.issuer.URL())
+	for _, s := range []string{"", "sid=x", "sid=x&iss=" + issuer, "sid=x&iss=", "sid=x&sid=y&iss=" + issuer, "sid=%00&iss=" + issuer, "sid=&iss=" + issuer, "%zz;&sid=" + strings.Repeat("x", 2000)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		r := httptest.NewRequest(http.MethodGet, "/oidc/frontchannel-logout", http.NoBody)
+		r.URL.RawQuery = query
+		w := httptest.NewRecorder()
+		before := a.store.writes.Load()
+		a.handler.ServeHTTP(w, r)
+		a.stays(t, session, before)
+		if q := r.URL.Query(); w.Code != http.StatusBadRequest && (w.Code != http.StatusOK || q.Get("iss") != a.issuer.URL() || q.Get("sid") == "") {
+			t.Errorf("status %d", w.Code)
+		}
+	})
+}
+
+// FuzzBackChannelLogout: what the issuer has not signed ends no session, and
+// leaves nothing in the store.
+func FuzzBackChannelLogout(f *testing.F) {
+	a := newFuzzed(f)
+	session := a.signIn(f)
+	foreign := a.issuer.ForeignKey("RS256")
+	claims := a.issuer.LogoutToken("alice", "")
+	good := a.issuer.Sign(claims, signintest.SignOptions{})
+	head, rest, _ := strings.Cut(good, ".")
+	payload, signature, _ := strings.Cut(rest, ".")
+	for _, token := range []string{
+		"", "a.b.c", head + "." + payload + ".", head + "." + payload + "." + signature[1:], head + "." + payload + "A." + signature,
+		a.issuer.Sign(claims, signintest.SignOptions{Key: &foreign}),
+		a.issuer.Sign(claims, signintest.SignOptions{Alg: "none"}), a.issuer.Sign(claims, signintest.SignOptions{Alg: "HS256"}),
+		`{"payload":"` + payload + `","signatures":[{"protected":"` + head + `","signature":"` + signature + `"}]}`,
+	} {
+		f.Add([]byte(url.Values{"logout_token": {token}}.Encode()))
+	}
+	f.Add([]byte("logout_token=" + good + "&logout_token=" + good))
+	f.Fuzz(func(t *testing.T, form []byte) {
+		r := httptest.NewRequest(http.MethodPost, "/oidc/backchannel-logout", bytes.NewReader(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		before := a.store.writes.Load()
+		a.handler.ServeHTTP(w, r)
+		a.stays(t, session, before)
+		if w.Code != http.StatusBadRequest && w.Code != http.StatusServiceUnavailable { // 503: by a key to come, maybe
+			t.Errorf("status %d: %s", w.Code, w.Body)
+		}
+	})
+}
+
+// signed is an application and an issuer's key, with a clock that stands, so
+// that what was found once is found again.
+type signed struct {
+	*Auth
+	meta   *metadata
+	signer jose.Signer
+	now    time.Time
+}
+
+func newSigned(f *testing.F, typ string) *signed {
+	a := newFuzzed(f)
+	s := &signed{Auth: a.Auth, now: time.Unix(1_900_000_000, 0)}
+	a.Auth.now = func() time.Time { return s.now }
+	a.issuer.Update(func(b *signintest.Behaviour) { b.Alg = "EdDSA" }) // quick, and the same each time
+	key := a.issuer.Key()
+	var err error
+	s.signer, err = jose.NewSigner(
+		jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Alg), Key: jose.JSONWebKey{Key: key.Private, KeyID: key.ID}},
+		(&jose.SignerOptions{}).WithType(jose.ContentType(typ)))
+	if err == nil {
+		s.meta, err = a.Auth.issuer.metadata(f.Context())
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	return s
+}
+
+// sign signs a payload as it is.
+func (s *signed) sign(t *testing.T, payload []byte) string {
+	t.Helper()
+	object, err := s.signer.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := object.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// claimsAsRead are a payload's members by a reader of another make: to the
+// letter, and the last of those that are doubled.
+func claimsAsRead(t *testing.T, payload []byte) map[string]any {
+	t.Helper()
+	var all map[string]any
+	if err := json.Unmarshal(payload, &all); err != nil {
+		t.Fatalf("accepted, and no JSON object: %v", err)
+	}
+	return all
+}
+
+// isFor reports whether aud names the client.
+func isFor(aud any) bool {
+	list, _ := aud.([]any)
+	return aud == "client" || slices.Contains(list, any("client"))
+}
+
+// FuzzIDTokenClaims: an ID token that is accepted says what it must, to a
+// reader of another make too, and is no logout token.
+func FuzzIDTokenClaims(f *testing.F) {
+	a := newSigned(f, "JWT")
+	good := fmt.Sprintf(`{"iss":%q,"aud":"client","sub":"alice","exp":%d,"iat":%d,"nonce":"n","sid":"s","auth_time":%d}`, a.cfg.Issuer, a.now.Unix()+300, a.now.Unix(), a.now.Unix()-5)
+	for _, s := range []string{
+		good, "{}", "null", "[]", `{"iss":1}`,
+		strings.Replace(good, `"aud":"client"`, `"aud":"other"`, 1), strings.Replace(good, `"iss":"`, `"iss":"https://evil.example/?`, 1),
+		strings.Replace(good, `"sub":"alice",`, ``, 1), strings.Replace(good, `"exp"`, `"Exp"`, 1),
+		strings.Replace(good, `"aud":"client"`, `"aud":["client"],"azp":"client"`, 1),
+		strings.Replace(good, `"aud":"client"`, `"aud":["client","other"],"azp":"other"`, 1),
+		strings.Replace(good, `"sub":"alice"`, `"Sub":"alice","sub":"bob","sub":"carol"`, 1),
+		strings.Replace(good, `"sub":"alice"`, `"sub":"\ud800"`, 1),
+		strings.Replace(good, `"sid":"s"`, `"sid":7,"tid":{},"acr":[]`, 1),
+		strings.Replace(good, `"nonce":"n"`, `"nonce":null`, 1),
+		strings.Replace(good, `"exp":19`, `"exp":-19`, 1), strings.Replace(good, `"exp":1`, `"exp":1e300,"x":1`, 1),
+		strings.Replace(good, `"iat":1`, `"iat":9`, 1), good + "{}", " " + good,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		raw := a.sign(t, payload)
+		token, err := a.verifyIDToken(t.Context(), a.meta, raw, expectation{nonce: "n"})
+		if _, lost := errors.AsType[*issuerError](err); lost {
+			t.Fatalf("the keys are to blame: %v", err)
+		}
+		if err != nil {
+			return
+		}
+		c := claimsAsRead(t, payload)
+		subject, _ := c["sub"].(string)
+		expires, _ := c["exp"].(float64)
+		issued, isNumber := c["iat"].(float64)
+		late, early := float64(a.now.Add(-time.Minute).Unix()), float64(a.now.Add(time.Minute).Unix())
+		if c["iss"] != a.cfg.Issuer || !isFor(c["aud"]) || c["nonce"] != "n" || subject == "" || len(subject) > 255 || token.Subject != subject ||
+			expires <= late || !isNumber || issued > early+1 {
+			t.Errorf("accepted: %s", payload)
+		}
+		if azp, ok := c["azp"].(string); ok && azp != "client" {
+			t.Errorf("accepted for %q: %s", azp, payload)
+		}
+		if _, err := a.verifyLogoutToken(t.Context(), a.meta, raw); err == nil {
+			t.Errorf("an ID token and a logout token: %s", payload)
+		}
+	})
+}
+
+// FuzzLogoutTokenClaims: a logout token that is accepted says what it must, to
+// a reader of another make too, and whose sessions it ends is what it says.
+func FuzzLogoutTokenClaims(f *testing.F) {
+	a := newSigned(f, "logout+jwt")
+	good := fmt.Sprintf(`{"iss":%q,"aud":"client","sub":"alice","sid":"s","jti":"1","exp":%d,"iat":%d,"events":{%q:{}}}`, a.cfg.Issuer, a.now.Unix()+120, a.now.Unix(), logoutEvent)
+	for _, s := range []string{
+		good, "{}", "null",
+		strings.Replace(good, `"sub":"alice",`, ``, 1), strings.Replace(good, `"sid":"s",`, ``, 1), strings.Replace(good, `"sid":"s"`, `"sid":7`, 1),
+		strings.Replace(good, `"sid":"s"`, `"Sid":"s","SID":"t"`, 1), strings.Replace(good, `"jti":"1"`, `"nonce":null,"jti":"1"`, 1),
+		strings.Replace(good, `:{}}`, `:[]}`, 1), strings.Replace(good, `:{}}`, `:null}`, 1), strings.Replace(good, `"iat":19`, `"iat":18`, 1),
+		strings.Replace(good, `"aud":"client"`, `"aud":[]`, 1), strings.Replace(good, `"iss":"`, `"iss":"https://evil.example/?`, 1),
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		token, err := a.verifyLogoutToken(t.Context(), a.meta, a.sign(t, payload))
+		if _, lost := errors.AsType[*issuerError](err); lost {
+			t.Fatalf("the keys are to blame: %v", err)
+		}
+		if err != nil {
+			return
+		}
+		c := claimsAsRead(t, payload)
+		subject, _ := c["sub"].(string)
+		sid, _ := c["sid"].(string)
+		id, _ := c["jti"].(string)
+		issued, isNumber := c["iat"].(float64)
+		events, _ := c["events"].(map[string]any)
+		_, isLogout := events[logoutEvent].(map[string]any)
+		_, hasNonce := c["nonce"]
+		oldest := float64(a.now.Add(-logoutAge - time.Minute).Unix())
+		if c["iss"] != a.cfg.Issuer || !isFor(c["aud"]) || hasNonce || !isLogout || id == "" || !isNumber || issued < oldest-1 || subject+sid == "" {
+			t.Errorf("accepted: %s", payload)
+		}
+		if token.Subject != subject || token.SessionID != sid || token.ID != id {
+			t.Errorf("read as %q, %q, %q: %s", token.Subject, token.SessionID, token.ID, payload)
+		}
+	})
+}
+
+// answers is an issuer that gives every request one answer.
+type answers struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: a.status, Header: a.header, Body: io.NopCloser(bytes.NewReader(a.body)), Request: r, ProtoMajor: 1, ProtoMinor: 1}, nil
+}
+
+// tellable checks what goes into a log.
+func tellable(t *testing.T, err error) {
+	t.Helper()
+	if said := err.Error(); len(said) > 2000 || strings.ContainsFunc(said, unicode.IsControl) {
+		t.Errorf("an error of %d bytes: %.3000q", len(said), said)
+	}
+}
+
+// FuzzDiscoveryAnswer: a discovery document that is accepted is the issuer's own, and
+// leads nowhere by plain http and to no symmetric algorithm.
+func FuzzDiscoveryAnswer(f *testing.F) {
+	const issuer = "https://login.example.test"
+	good := `{"issuer":"` + issuer + `","authorization_endpoint":"` + issuer + `/a","token_endpoint":"` + issuer + `/t","jwks_uri":"` + issuer + `/k",
+		"end_session_endpoint":"` + issuer + `/e","revocation_endpoint":"` + issuer + `/r","id_token_signing_alg_values_supported":["RS256"],"authorization_response_iss_parameter_supported":true}`
+	for _, s := range []string{
+		good, "{}", "null", "[]", "<html>", strings.Replace(good, "RS256", "HS256", 1), strings.Replace(good, `["RS256"]`, `["none","HS256"]`, 1),
+		strings.Replace(good, issuer+`/t`, "http://evil.example/t", 1), strings.Replace(good, issuer+`/t`, "http://127.0.0.1/t", 1),
+		strings.Replace(good, issuer+`/a`, "javascript:alert(1)//", 1), strings.Replace(good, issuer+`/a`, "https://user@evil.example/?x=1#y", 1),
+		strings.Replace(good, issuer+`"`, issuer+`/"`, 1), strings.Replace(good, issuer+`/e`, "//evil.example", 1), strings.Replace(good, `"issuer"`, `"Issuer"`, 1),
+		strings.Replace(good, `["RS256"]`, `"RS256"`, 1), strings.Replace(good, `:true`, `:"true"`, 1),
+	} {
+		f.Add(s, "application/json", uint16(200))
+	}
+	f.Add(good, "text/html", uint16(200))
+	f.Add(good, "application/json", uint16(404))
+	f.Add("sorry\x01\nlevel=ERROR", "text/plain", uint16(500))
+	f.Fuzz(func(t *testing.T, body, contentType string, status uint16) {
+		client := &http.Client{Transport: answers{int(status), http.Header{"Content-Type": {contentType}}, []byte(body)}}
+		i := newIssuer(Config{Issuer: issuer, HTTPClient: client}, time.Now, func(_ context.Context, err error) { tellable(t, err) })
+		meta, err := i.discover(t.Context())
+		if err != nil {
+			tellable(t, err)
+			return
+		}
+		if status != http.StatusOK || meta.Issuer != issuer || meta.rule.Check(issuer, "") != nil {
+			t.Errorf("accepted with status %d: %s", status, body)
+		}
+		for _, endpoint := range []string{meta.AuthorizationEndpoint, meta.TokenEndpoint, meta.JWKSURI, meta.EndSessionEndpoint, meta.RevocationEndpoint} {
+			u, err := url.Parse(endpoint)
+			if endpoint != "" && (err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()))) {
+				t.Errorf("an endpoint is %q: %v", endpoint, err)
+			}
+		}
+		if meta.AuthorizationEndpoint == "" || meta.TokenEndpoint == "" || meta.JWKSURI == "" {
+			t.Errorf("an endpoint is missing: %s", body)
+		}
+		for _, v := range []tokenVerifier{meta.keys, meta.logoutKeys} {
+			if len(v.algs) == 0 || slices.ContainsFunc(v.algs, func(alg string) bool { return !slices.Contains(asymmetric, alg) }) {
+				t.Errorf("algorithms %q", v.algs)
+			}
+		}
+	})
+}
+
+// FuzzTokenAnswer: an answer that is accepted holds a bearer token of a size
+// that a session can hold. An error can be logged, and gives away nothing that
+// was sent, though the issuer echoes it.
+func FuzzTokenAnswer(f *testing.F) {
+	a := newFuzzed(f)
+	meta, err := a.Auth.issuer.metadata(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	const code = "the-code-that-was-sent"
+	for _, s := range []string{
+		`{"access_token":"a","token_type":"Bearer","refresh_token":"r","id_token":"i","scope":"openid","expires_in":300}`,
+		`{"access_token":"a","token_type":"bearer","scope":["a","b"],"expires_in":"300"}`, `{"access_token":"a","expires_in":-1e99}`,
+		`{"access_token":"a","token_type":"DPoP"}`, `{"access_token":1}`, `{"access_token":""}`, `{}`, `null`, `<html>`, ``,
+		`{"error":"invalid_grant","error_description":"` + code + `\n"}`, `{"error":"` + code + `"}`, `{"error":"x","claims":"{}","suberror":"` + code + `"}`,
+		`{"error":{"code":"x"}}`, `{"access_token":"` + strings.Repeat("a", 1<<17) + `"}`,
+	} {
+		for _, status := range []uint16{200, 400, 503} {
+			f.Add([]byte(s), "application/json", "", status)
+		}
+	}
+	f.Add([]byte(code), "text/"+code, "120", uint16(200))
+	f.Fuzz(func(t *testing.T, body []byte, contentType, after string, status uint16) {
+		header := http.Header{"Content-Type": {contentType}, "Retry-After": {after}}
+		a.Auth.issuer.client.Transport = answers{int(status), header, body}
+		answer, err := a.requestToken(t.Context(), meta, url.Values{"grant_type": {"authorization_code"}, "code": {code}})
+		if err != nil {
+			tellable(t, err)
+			if strings.Contains(err.Error(), code) {
+				t.Errorf("the error holds the code: %v", err)
+			}
+			if e, ok := errors.AsType[*tokenError](err); ok && e.retryAfter.After(time.Now().Add(6*time.Minute)) {
+				t.Errorf("to be asked again at %v", e.retryAfter)
+			}
+			return
+		}
+		if answer.AccessToken == "" || answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer") ||
+			len(answer.AccessToken) > maxAccessToken || len(answer.RefreshToken) > maxRefreshToken || len(answer.IDToken) > maxIDToken || answer.ExpiresIn.Duration < 0 {
+			t.Errorf("accepted with status %d: %.500q", status, body)
+		}
+	})
+}
+
+// FuzzForwardedHeaders: whatever a trusted proxy passes on, the site is one that a
+// redirect URI can name, by https or on loopback, or there is none; and from
+// anybody else it counts for nothing.
+func FuzzForwardedHeaders(f *testing.F) {
+	base := newFuzzed(f)
+	auth, err := New(Config{
+		Issuer: base.issuer.URL(), ClientID: "client", Credential: Secret("secret"), HTTPClient: base.network.Client(),
+		Keys: [][]byte{bytes.Repeat([]byte{7}, 32)}, Logger: slog.New(slog.DiscardHandler), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	handler := auth.Handler(auth.RequireUser(http.NotFoundHandler()))
+	for _, s := range [][5]string{
+		{"https", "app.example.test", "", "", ""}, {"https", "App.Example.Test:443", "/app", "443", ""}, {"wss", "[::1]:8443", "/a/../b", "8443", ""},
+		{"http", "app.example.test", "", "", ""}, {"https", "evil.example/x?", "//evil.example", "99999", ""}, {"https", "a@b", "/%2f", "-1", ""},
+		{"https, http", "a.example, b.example", "/a, /b", "1, 2", `for=1.2.3.4;host="x";proto=https`}, {"https", "", "/\\evil", "", "proto=http"},
+		{"https", "app.example.test", "/p?q#f", "", ""},
+	} {
+		f.Add(s[0], s[1], s[2], s[3], s[4], "/page?x=1")
+	}
+	f.Fuzz(func(t *testing.T, proto, host, prefix, port, forwarded, target string) {
+		if newReturnPath(target).String() != target {
+			target = "/"
+		}
+		request := func(peer string) *http.Request {
+			r := httptest.NewRequest(http.MethodGet, "http://inner.example.test/", http.NoBody)
+			r.URL.Path, r.RequestURI, r.RemoteAddr = "/", target, peer
+			if u, err := url.ParseRequestURI(target); err == nil {
+				r.URL = u
+			}
+			for name, value := range map[string]string{
+				"X-Forwarded-Proto": proto, "X-Forwarded-Host": host, "X-Forwarded-Prefix": prefix, "X-Forwarded-Port": port, "Forwarded": forwarded,
+			} {
+				if value != "" {
+					r.Header.Set(name, value)
+				}
+			}
+			r.Header.Set("Accept", "text/html")
+			return r
+		}
+		if s, want := auth.site(request("192.0.2.1:1")), (site{scheme: "http", host: "inner.example.test"}); s != want {
+			t.Errorf("from a peer that is not trusted: %+v, want %+v", s, want)
+		}
+		r := request("10.1.2.3:4")
+		s := auth.site(r)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		location := w.Header().Get("Location")
+		if s.fault() != nil {
+			if w.Code < 400 && newReturnPath(location).String() != location {
+				t.Errorf("a site with a fault, %+v: %d to %q", s, w.Code, location)
+			}
+			return
+		}
+		redirect := s.url("/oidc/callback")
+		u, err := url.Parse(redirect)
+		if err != nil || u.Host != s.host || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.EscapedPath() != s.base+"/oidc/callback" ||
+			u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
+			t.Errorf("%+v makes %q: %v", s, redirect, err)
+		}
+		if home := s.path("/x"); newReturnPath(home).String() != home {
+			t.Errorf("%q is no page of the site", home)
+		}
+		to, err := url.Parse(location)
+		if err != nil || w.Code == http.StatusSeeOther && strings.HasPrefix(location, base.issuer.URL()) && to.Query().Get("redirect_uri") != redirect {
+			t.Errorf("%d to %q, want redirect_uri %q", w.Code, location, redirect)
 		}
 	})
 }

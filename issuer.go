@@ -104,10 +104,12 @@ func (i *issuer) newKeySource(url string) *keySource {
 	return &keySource{url: url, client: i.client, now: i.now, report: i.report}
 }
 
-// bounded shortens an error that quotes what the issuer sent, a page maybe.
+// bounded is an error whose text can stand in a line: it may quote what the
+// issuer sent, a page maybe.
 func bounded(err error) error {
-	if said := err.Error(); len(said) > 300 {
-		return errors.New(text.Printable(said, 300))
+	said := err.Error()
+	if line := text.Printable(said, 300); line != said {
+		return errors.New(line)
 	}
 	return err
 }
