@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what the tests run beside Go: a C compiler for the race detector, a
-# browser, Redis. Does nothing if they are there. Fails, and says what to do,
+# browser, Redis, and the web servers that the front stands behind. Does nothing if they are there. Fails, and says what to do,
 # if they cannot be had: no test is ever left out for want of them.
 set -euo pipefail
 
@@ -18,6 +18,8 @@ missing() {
 	command -v git >/dev/null || echo git
 	command -v chromium >/dev/null || echo chromium
 	command -v redis-server >/dev/null || echo redis-server
+	command -v nginx >/dev/null || echo nginx
+	command -v caddy >/dev/null || echo caddy
 }
 
 mapfile -t packages < <(missing)

@@ -87,7 +87,7 @@ func Start(t testing.TB, o Options) *Front {
 func (f *Front) Run() {
 	f.T.Helper()
 	f.begin()
-	f.await()
+	f.Serving()
 }
 
 // RunToEnd runs what has been prepared until it ends, which it does by itself
@@ -149,8 +149,8 @@ func (f *Front) Write(listen, dir, settings string) {
 	}
 }
 
-// await waits until the front serves.
-func (f *Front) await() {
+// Serving waits until the front serves, which may be another process.
+func (f *Front) Serving() {
 	f.T.Helper()
 	deadline := time.Now().Add(Patience)
 	tick := time.NewTicker(2 * time.Millisecond)

@@ -55,9 +55,18 @@ func (g *Gate) deny(w http.ResponseWriter, v *visit.Visit, status int, cause str
 	http.Error(w, http.StatusText(status), status)
 }
 
-// admitted is the answer for a request that may pass.
+// admitted is the answer for a request that may pass. Headers that say nothing
+// about this user are there, too, and empty: the proxy is to put them in place
+// of what a client sent.
 func (g *Gate) admitted(w http.ResponseWriter, r *http.Request) {
 	v := visit.From(r.Context())
+	headers := v.Route.Headers
+	if headers == nil {
+		headers = settings.Defaults()
+	}
+	for _, h := range headers {
+		w.Header().Set(h.Name, "")
+	}
 	upstream.Identify(w.Header(), g.people, v)
 	if v.Authorization == visit.Drop {
 		w.Header().Del("Authorization")
