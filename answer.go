@@ -5,7 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"net/http"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/seed454743b5/signin/internal/text"
+	"golang.org/x/oauth2"
 )
 
 const (
@@ -18,12 +25,118 @@ const (
 	maxScope = 4 << 10
 )
 
+// tokenAnswer is a successful answer of the token endpoint (RFC 6749, 5.1). A
+// loose member that is odd counts as absent.
+type tokenAnswer struct {
+	AccessToken  string     `json:"access_token" loose:"true"` // empty: a sign-in does without
+	TokenType    string     `json:"token_type"`
+	RefreshToken string     `json:"refresh_token" loose:"true"`
+	IDToken      string     `json:"id_token" loose:"true"`
+	Scope        scopeValue `json:"scope"` // empty: as asked
+	ExpiresIn    seconds    `json:"expires_in"`
+	RefreshIn    seconds    `json:"refresh_in"` // Entra: renew from then on
+	ClientInfo   string     `json:"client_info" loose:"true"`
+
+	asked time.Time // when it was asked for
+}
+
+// scopeValue is the scopes granted: one string, though some issuers send a
+// list. What is neither is as good as absent: a refresh token that stands
+// beside it must not be lost for it.
+type scopeValue []string
+
+func (v *scopeValue) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		*v = strings.Fields(text)
+		return nil
+	}
+	var list []string
+	if json.Unmarshal(b, &list) == nil {
+		*v = list
+	}
+	return nil
+}
+
+// seconds is a lifetime. Some issuers send it as a string; zero is not the
+// same as absent, and what is no number is.
+type seconds struct {
+	time.Duration
+	present bool
+}
+
+func (s *seconds) UnmarshalJSON(b []byte) error {
+	n, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64)
+	if err != nil || math.IsNaN(n) {
+		return nil
+	}
+	// A century is as good as for ever, and does not overflow.
+	n = max(0, min(n, 100*365*24*3600))
+	*s = seconds{time.Duration(n) * time.Second, true}
+	return nil
+}
+
+// readTokenAnswer reads an answer of the token endpoint by what it says, before its
+// label: issuers send errors as text/plain, answers without a type, with status
+// 201, or after a byte order mark. sent is what must not be logged.
+func readTokenAnswer(resp *http.Response, body []byte, sent []string, now time.Time) (*tokenAnswer, error) {
+	body = withoutMark(body)
+	var fault struct {
+		Code        string `json:"error" loose:"true"`
+		Description string `json:"error_description" loose:"true"`
+		Suberror    string `json:"suberror" loose:"true"` // Entra: why
+		Claims      string `json:"claims" loose:"true"`   // Entra: what would satisfy it
+	}
+	isJSON := decodeExact(body, &fault) == nil
+	if !grants(resp) || fault.Code != "" {
+		return nil, &tokenError{
+			RetrieveError: &oauth2.RetrieveError{
+				// Its status text would be the issuer's, or an echo, and its cookies are nobody's.
+				Response: &http.Response{Status: strconv.Itoa(resp.StatusCode), StatusCode: resp.StatusCode, Header: withoutCookies(resp.Header), Body: http.NoBody},
+				// Without a code oauth2 would print the body, so there is none.
+				ErrorCode:        text.Clean(fault.Code, sent, 100),
+				ErrorDescription: text.Clean(fault.Description, sent, 300),
+			},
+			suberror:   text.Clean(fault.Suberror, sent, 100),
+			claims:     validClaims(fault.Claims),
+			retryAfter: retryAfter(resp.Header, now),
+		}
+	}
+	if !isJSON {
+		return nil, newUnusableAnswer(fmt.Errorf("token endpoint answered with no JSON object but with %q", text.Clean(resp.Header.Get("Content-Type"), sent, 100)), body)
+	}
+	answer := &tokenAnswer{}
+	if err := decodeExact(body, answer); err != nil {
+		return nil, newUnusableAnswer(fmt.Errorf("token endpoint answered with JSON of an unexpected shape: %w", err), body)
+	}
+	if err := answer.check(); err != nil {
+		return nil, newUnusableAnswer(err, body)
+	}
+	return answer, nil
+}
+
+// grants reports whether an answer's status says that something was granted.
+func grants(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated
+}
+
+// errNoAccessToken reports an answer that has nothing for calls of APIs.
+var errNoAccessToken = errors.New("token endpoint answered without an access token")
+
+// lack says that there is no access token, where there is none.
+func (t *tokenAnswer) lack() error {
+	if t.AccessToken == "" {
+		return errNoAccessToken
+	}
+	return nil
+}
+
 // check reports why the tokens of an answer cannot be used. An ID token is
 // judged elsewhere: an odd one does not spoil what stands beside it.
 func (t *tokenAnswer) check() error {
 	switch {
-	case t.AccessToken == "":
-		return errors.New("token endpoint answered without an access token")
+	case t.AccessToken == "" && t.IDToken == "":
+		return errNoAccessToken
 	case t.TokenType != "" && !strings.EqualFold(t.TokenType, "Bearer"):
 		return errors.New("token endpoint answered with a token that is not a bearer token")
 	case len(t.AccessToken) > maxAccessToken:
@@ -67,7 +180,7 @@ func (e *unusableAnswer) Unwrap() error { return e.cause }
 // labelled wrongly, cut off, or odd in another member. It is empty if there is
 // none to be read.
 func refreshTokenIn(body []byte) (refresh string) {
-	d := json.NewDecoder(bytes.NewReader(body))
+	d := json.NewDecoder(bytes.NewReader(withoutMark(body)))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {
 		return ""
 	}

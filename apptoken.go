@@ -190,6 +190,9 @@ func (s *appTokenSource) request(ctx context.Context) (*held, error) {
 	}
 	start := a.now()
 	answer, err := a.requestToken(ctx, meta, form)
+	if err == nil && answer.AccessToken == "" {
+		err = errNoAccessToken
+	}
 	if err != nil {
 		refused, _ := errors.AsType[*tokenError](err)
 		if !refused.passes() {

@@ -43,8 +43,13 @@ type held struct {
 }
 
 // newHeld is the token of an answer to a request for asked. An answer without
-// scope grants what was asked for (RFC 6749, 5.1).
+// scope grants what was asked for (RFC 6749, 5.1). One without an access token
+// grants nothing: some issuers give none to those who ask for no API (Azure AD
+// B2C).
 func (a *Auth) newHeld(answer *tokenAnswer, asked []string, resource string) held {
+	if answer.AccessToken == "" {
+		return held{Resource: resource} // no scope is of use without it
+	}
 	t := held{Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource, Obtained: answer.asked.Unix()}
 	t.Scopes = t.Asked
 	if len(answer.Scope) > 0 {
@@ -116,7 +121,7 @@ func (t *held) covers(scopes []string) bool {
 // one with the scopes.
 func (t *held) meets(req *TokenRequest) bool {
 	switch {
-	case t.Resource != req.Resource, !bytes.Equal(t.Params, paramsHash(req.Params)):
+	case t.Access == "", t.Resource != req.Resource, !bytes.Equal(t.Params, paramsHash(req.Params)):
 		return false
 	case len(req.Scopes) == 0 && req.Resource == "":
 		return t.Default
@@ -249,6 +254,9 @@ func newOrigin(c idClaims) *origin {
 // hold keeps a token. Those that it covers go: some issuers end them with the
 // refresh. One that serves a request for no scopes goes only for another.
 func (r *record) hold(t held) {
+	if t.Access == "" {
+		return
+	}
 	r.Tokens = slices.DeleteFunc(r.Tokens, func(old held) bool {
 		return old.Resource == t.Resource && bytes.Equal(old.Params, t.Params) && t.covers(old.Scopes) && (t.Default || !old.Default)
 	})

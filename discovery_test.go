@@ -106,36 +106,3 @@ func TestDiscoveryLabels(t *testing.T) {
 		})
 	}
 }
-
-// FuzzDiscovery: whatever an issuer publishes, what we take for an endpoint is
-// one that we would use, and nothing is a fault of ours.
-func FuzzDiscovery(f *testing.F) {
-	f.Add([]byte(`{"issuer":"https://login.example.test","authorization_endpoint":"https://a.example/","token_endpoint":"https://b.example/t?x=1","jwks_uri":"https://c.example/keys","end_session_endpoint":"/logout","revocation_endpoint":7}`))
-	f.Add([]byte("\ufeff{\"issuer\":null,\"id_token_signing_alg_values_supported\":\"RS256\"}"))
-	f.Add([]byte(`{"token_endpoint_auth_methods_supported":[1,"x"],"authorization_response_iss_parameter_supported":"true"}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		m := &metadata{}
-		if _, err := decodeNaming(withoutMark(body), m); err != nil {
-			return
-		}
-		m.dropOdd()
-		urls := []string{m.EndSessionEndpoint, m.RevocationEndpoint}
-		if m.checkEndpoints() == nil {
-			urls = append(urls, m.AuthorizationEndpoint, m.TokenEndpoint, m.JWKSURI)
-		}
-		for _, u := range urls {
-			if u != "" && !strings.HasPrefix(strings.ToLower(u), "http") {
-				t.Errorf("an endpoint at %q", u)
-			}
-		}
-		algs, err := signingAlgs(nil, m.SigningAlgs)
-		if err != nil {
-			return
-		}
-		for _, alg := range algs {
-			if strings.HasPrefix(alg, "HS") || alg == "none" || alg == "" {
-				t.Errorf("tokens signed by %q count", alg)
-			}
-		}
-	})
-}

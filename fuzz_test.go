@@ -663,8 +663,9 @@ func FuzzDiscoveryAnswer(f *testing.F) {
 }
 
 // FuzzTokenAnswer: an answer that is accepted holds a bearer token of a size
-// that a session can hold. An error can be logged, and gives away nothing that
-// was sent, though the issuer echoes it.
+// that a session can hold, or an ID token. An error can be logged, and gives
+// away nothing that was sent, though the issuer echoes it. The refresh token of
+// an answer that cannot be used is not lost.
 func FuzzTokenAnswer(f *testing.F) {
 	a := newFuzzed(f)
 	meta, err := a.Auth.issuer.metadata(f.Context())
@@ -675,7 +676,7 @@ func FuzzTokenAnswer(f *testing.F) {
 	for _, s := range []string{
 		`{"access_token":"a","token_type":"Bearer","refresh_token":"r","id_token":"i","scope":"openid","expires_in":300}`,
 		`{"access_token":"a","token_type":"bearer","scope":["a","b"],"expires_in":"300"}`, `{"access_token":"a","expires_in":-1e99}`,
-		`{"access_token":"a","token_type":"DPoP"}`, `{"access_token":1}`, `{"access_token":""}`, `{}`, `null`, `<html>`, ``,
+		`{"access_token":"a","token_type":"DPoP"}`, `{"access_token":1,"id_token":"i"}`, `{"access_token":"","refresh_token":"r"}`, "\ufeff{\"refresh_token\":\"r\",\"token_type\":1}", `{}`, `null`, `<html>`, ``,
 		`{"error":"invalid_grant","error_description":"` + code + `\n"}`, `{"error":"` + code + `"}`, `{"error":"x","claims":"{}","suberror":"` + code + `"}`,
 		`{"error":{"code":"x"}}`, `{"access_token":"` + strings.Repeat("a", 1<<17) + `"}`,
 	} {
@@ -696,10 +697,13 @@ func FuzzTokenAnswer(f *testing.F) {
 			if e, ok := errors.AsType[*tokenError](err); ok && e.retryAfter.After(time.Now().Add(6*time.Minute)) {
 				t.Errorf("to be asked again at %v", e.retryAfter)
 			}
+			if spoilt, ok := errors.AsType[*unusableAnswer](err); ok && spoilt.refresh != refreshTokenIn(body) {
+				t.Errorf("the refresh token is lost: %.500q", body)
+			}
 			return
 		}
-		if answer.AccessToken == "" || answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer") ||
-			len(answer.AccessToken) > maxAccessToken || len(answer.RefreshToken) > maxRefreshToken || len(answer.IDToken) > maxIDToken || answer.ExpiresIn.Duration < 0 {
+		if answer.AccessToken == "" && answer.IDToken == "" || answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer") ||
+			len(answer.AccessToken) > maxAccessToken || len(answer.RefreshToken) > maxRefreshToken || answer.ExpiresIn.Duration < 0 {
 			t.Errorf("accepted with status %d: %.500q", status, body)
 		}
 	})

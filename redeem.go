@@ -178,7 +178,11 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 	// A token of Entra's is for one API. At a sign-in that need not be the one
 	// the scopes are of, so it says nothing about them.
 	telling := tx.Interactive || meta.rule.Segment == ""
-	return &redeemed{secret: s.secret, refused: telling && !token.covers(tx.Scopes)}, nil
+	refused := telling && !token.covers(tx.Scopes)
+	if tx.Interactive && len(tx.ACR) == 0 && tx.MaxAge == nil && answer.AccessToken == "" {
+		refused = true // it was for a token, and another trip would bring none either
+	}
+	return &redeemed{secret: s.secret, refused: refused}, nil
 }
 
 // saveSignIn writes a new session, or extends the one the challenge named.

@@ -158,7 +158,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 	}
 	start := a.now()
 	sent := s.record.Refresh
-	answer, err := a.requestRefresh(ctx, meta, l, sent, scopes, req)
+	answer, err := a.requestRefresh(ctx, meta, l, s.record, scopes, req)
 	if spoilt, ok := errors.AsType[*unusableAnswer](err); ok && spoilt.refresh != "" {
 		s = a.saveRefreshed(ctx, meta, l, kept, s, spoilt.refresh, func(r *record) { r.rotate(sent, spoilt.refresh) })
 		if s == nil {
@@ -178,7 +178,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 	token := a.refreshedToken(s.record, answer, scopes, req)
 	s = a.saveRefreshed(ctx, meta, l, kept, s, newest, func(r *record) {
 		r.renew(token, sent, answer.RefreshToken)
-		if !token.meets(req) && len(scopes) > 0 {
+		if !token.meets(req) && (len(scopes) > 0 || len(req.Scopes) == 0) {
 			_, asked := refusalKeys(r.Refresh, req)
 			r.refuse(refusal{Key: asked, Reason: ReasonConsent, Time: start.Unix()})
 		}
@@ -197,7 +197,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 		return nil, errNarrow
 	default:
 		// Granted less than asked for: only the user can add to it.
-		return nil, req.needs(ReasonConsent, "", nil)
+		return nil, req.needs(ReasonConsent, "", answer.lack())
 	}
 	return &renewed{s, &token}, nil
 }
@@ -314,13 +314,13 @@ func (a *Auth) withReserved(scopes []string) []string {
 	return scopes
 }
 
-func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *once.Lease, refresh string, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
+func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *once.Lease, r *record, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
 	form := cloneParams(req.Params)
 	if form == nil {
 		form = url.Values{}
 	}
 	form.Set("grant_type", "refresh_token")
-	form.Set("refresh_token", refresh)
+	form.Set("refresh_token", r.Refresh)
 	if len(scopes) > 0 {
 		form.Set("scope", strings.Join(scopes, " "))
 	}
@@ -330,7 +330,12 @@ func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *once.Lease
 	if req.Claims != "" {
 		form.Set("claims", withCapabilities(req.Claims, a.cfg.ClientCapabilities))
 	}
-	return a.requestTokenIf(ctx, meta, form, l.Sure)
+	answer, err := a.requestTokenIf(ctx, meta, form, l.Sure)
+	if err == nil && answer.AccessToken == "" && len(r.Tokens) > 0 {
+		// An issuer that has given this session access tokens has failed.
+		return nil, &unusableAnswer{errNoAccessToken, answer.RefreshToken}
+	}
+	return answer, err
 }
 
 // namesOther reports whether a refreshed ID token names another issuer or

@@ -167,7 +167,7 @@ func TestRefreshHolderDies(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, err := l.replicas[1].requestRefresh(l.t.Context(), meta, other, r.Refresh, nil, &TokenRequest{}); err != nil {
+					if _, err := l.replicas[1].requestRefresh(l.t.Context(), meta, other, r, nil, &TokenRequest{}); err != nil {
 						t.Fatal(err)
 					}
 					other.End(l.t.Context(), nil)

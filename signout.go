@@ -202,7 +202,7 @@ func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) 
 	a.background(ctx, "revoke."+seal.StoreKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
 		form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
 		resp, _, _, err := a.postForm(ctx, meta, meta.RevocationEndpoint, form)
-		if err == nil && resp.StatusCode != http.StatusOK {
+		if err == nil && resp.StatusCode/100 != 2 {
 			err = fmt.Errorf("revocation endpoint answered with status %d", resp.StatusCode)
 		}
 		if err != nil {

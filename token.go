@@ -2,12 +2,9 @@ package signin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -30,56 +27,6 @@ const (
 	// maxClaims bounds a claims request, which travels in a URL.
 	maxClaims = 4 << 10
 )
-
-// tokenAnswer is a successful answer of the token endpoint (RFC 6749, 5.1).
-type tokenAnswer struct {
-	AccessToken  string     `json:"access_token"`
-	TokenType    string     `json:"token_type"`
-	RefreshToken string     `json:"refresh_token"`
-	IDToken      string     `json:"id_token"`
-	Scope        scopeValue `json:"scope"` // empty: as asked
-	ExpiresIn    seconds    `json:"expires_in"`
-	RefreshIn    seconds    `json:"refresh_in"` // Entra: renew from then on
-	ClientInfo   string     `json:"client_info"`
-
-	asked time.Time // when it was asked for; lifetimes count from then
-}
-
-// scopeValue is the scopes granted: one string, though some issuers send a
-// list. What is neither is as good as absent: a refresh token that stands
-// beside it must not be lost for it.
-type scopeValue []string
-
-func (v *scopeValue) UnmarshalJSON(b []byte) error {
-	var text string
-	if json.Unmarshal(b, &text) == nil {
-		*v = strings.Fields(text)
-		return nil
-	}
-	var list []string
-	if json.Unmarshal(b, &list) == nil {
-		*v = list
-	}
-	return nil
-}
-
-// seconds is a lifetime. Some issuers send it as a string; zero is not the
-// same as absent, and what is no number is.
-type seconds struct {
-	time.Duration
-	present bool
-}
-
-func (s *seconds) UnmarshalJSON(b []byte) error {
-	n, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64)
-	if err != nil || math.IsNaN(n) {
-		return nil
-	}
-	// A century is as good as for ever, and does not overflow.
-	n = max(0, min(n, 100*365*24*3600))
-	*s = seconds{time.Duration(n) * time.Second, true}
-	return nil
-}
 
 // requestToken sends one token request and, with one exception, never a
 // second: a code or a single-use refresh token that meets an error may have
@@ -109,46 +56,19 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 			form.Set("claims", claims)
 		}
 	}
-	answer := &tokenAnswer{asked: a.now()}
+	asked := a.now() // lifetimes count from then
 	resp, body, sent, err := a.post(ctx, meta, meta.TokenEndpoint, form, ready)
 	if err != nil {
-		if resp != nil && resp.StatusCode == http.StatusOK {
+		if resp != nil && grants(resp) {
 			err = newUnusableAnswer(err, body) // of which only a part could be read
 		}
 		return nil, err
 	}
-	var fault struct {
-		Code        string `json:"error"`
-		Description string `json:"error_description"`
-		Suberror    string `json:"suberror"` // Entra: why
-		Claims      string `json:"claims"`   // Entra: what would satisfy it
+	answer, err := readTokenAnswer(resp, body, sent, a.now())
+	if err != nil {
+		return nil, err
 	}
-	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	isJSON := mediaType == "application/json" && json.Unmarshal(body, &fault) == nil
-	if resp.StatusCode != http.StatusOK || fault.Code != "" {
-		return nil, &tokenError{
-			RetrieveError: &oauth2.RetrieveError{
-				// Its status text would be the issuer's, or an echo, and its cookies are nobody's.
-				Response: &http.Response{Status: strconv.Itoa(resp.StatusCode), StatusCode: resp.StatusCode, Header: withoutCookies(resp.Header), Body: http.NoBody},
-				// Without a code oauth2 would print the body, so there is none.
-				ErrorCode:        text.Clean(fault.Code, sent, 100),
-				ErrorDescription: text.Clean(fault.Description, sent, 300),
-			},
-			suberror:   text.Clean(fault.Suberror, sent, 100),
-			claims:     validClaims(fault.Claims),
-			retryAfter: retryAfter(resp.Header, a.now()),
-		}
-	}
-	if !isJSON {
-		// As it came: ParseMediaType would change what it echoes to lower case.
-		return nil, newUnusableAnswer(fmt.Errorf("token endpoint answered with %q, not JSON", text.Clean(resp.Header.Get("Content-Type"), sent, 100)), body)
-	}
-	if err := json.Unmarshal(body, answer); err != nil {
-		return nil, newUnusableAnswer(errors.New("token endpoint answered with JSON of an unexpected shape"), body)
-	}
-	if err := answer.check(); err != nil {
-		return nil, newUnusableAnswer(err, body)
-	}
+	answer.asked = asked
 	return answer, nil
 }
 
