@@ -145,16 +145,7 @@ func (a *Auth) checkState(w http.ResponseWriter, r *http.Request, params url.Val
 	case err != nil:
 		return nil, reject(PageCallbackState, home, "state is missing, altered, or sealed by other keys")
 	}
-	if tx.Aside {
-		if page := a.aside(r).fetch(w, r, tx); page != "" {
-			tx.Return = page
-		} else {
-			a.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.String("ref", tx.id()))
-		}
-	}
-	if tx.Bare && tx.Return != a.site(r).path("/") {
-		tx.Return = a.sites.resolve(a.entered(r), a.cfg.CallbackPath, tx.Return)
-	}
+	a.restoreReturn(w, r, tx)
 	age := a.now().Sub(tx.began())
 	if b == nil {
 		return tx, a.withoutCookie(r, tx, age)
@@ -163,6 +154,22 @@ func (a *Auth) checkState(w http.ResponseWriter, r *http.Request, params url.Val
 		return tx, errStale
 	}
 	return tx, nil
+}
+
+// restoreReturn completes the return path of an authentic answer by what the
+// browser kept and by how the answer came.
+func (a *Auth) restoreReturn(w http.ResponseWriter, r *http.Request, tx *transaction) {
+	if tx.Aside {
+		page := a.aside(r).fetch(w, r, tx)
+		if page == "" {
+			a.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.String("ref", tx.id()))
+			page = tx.Return
+		}
+		tx.Return = page
+	}
+	if tx.Bare && tx.Return != a.site(r).path("/") {
+		tx.Return = a.sites.resolve(a.entered(r), a.cfg.CallbackPath, tx.Return)
+	}
 }
 
 // withoutCookie says what an authentic answer means that came without a
@@ -198,7 +205,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 		// A code that was asked for by form_post and comes in a URL has been
 		// written into histories and logs. Of errors some issuers tell by GET,
 		// however they were asked.
-		return nil, reject(PageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method)
+		return nil, reject(PageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method+wayHint(a.cfg))
 	}
 	meta, err := a.issuer.metadata(r.Context())
 	if err != nil {
@@ -235,6 +242,14 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 		}
 	}
 	return done, err
+}
+
+// wayHint says what to set for an issuer that does not do as asked.
+func wayHint(c Config) string {
+	if c.ResponseMode != modeForm {
+		return ""
+	}
+	return `; for an issuer that answers by query only, set ResponseType "code" and ResponseMode "query"`
 }
 
 func (a *Auth) expect(tx *transaction, b *browser) expectation {

@@ -65,10 +65,7 @@ func (s *sites) readXForwarded(r *http.Request, f *forwarded) (told bool) {
 	}
 	if port := lastValue(r, "X-Forwarded-Port"); port != "" {
 		told = true
-		// 80 under https is the port between two proxies: no browser used it.
-		if n, err := strconv.ParseUint(port, 10, 16); err == nil && n != 0 && n != 80 && n != 443 {
-			f.port = strconv.FormatUint(n, 10)
-		}
+		f.port = oddPort(port)
 	}
 	if prefix := lastValue(r, "X-Forwarded-Prefix"); prefix != "" {
 		told = true
@@ -77,6 +74,17 @@ func (s *sites) readXForwarded(r *http.Request, f *forwarded) (told bool) {
 		}
 	}
 	return told
+}
+
+// oddPort is a port that a browser writes, empty for what is none. One that
+// belongs to a scheme is left out, also under the other scheme: 80 under https
+// is the port between two proxies.
+func oddPort(port string) string {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || n == 80 || n == 443 {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 // forwardedProto is what the nearest proxy wrote into X-Forwarded-Proto. If

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ const maxAnswer = 1 << 20
 
 // apiClient calls the API with the access tokens of whoever is signed in.
 type apiClient struct {
-	me     string            // URL of the user's own document
+	me     string            // URL of the user's own document, as it was given
 	base   http.RoundTripper // nil: http.DefaultTransport
 	user   *http.Client      // sends the token of the sign-in
 	sender *http.Client      // sends one that may send mail
@@ -26,13 +27,13 @@ type apiClient struct {
 	demo      bool   // the API is the demo's own
 }
 
-func newAPIClient(url string, demo bool, base http.RoundTripper) *apiClient {
-	c := &apiClient{me: strings.TrimSuffix(url, "/"), base: base, sendScope: "mail.send", demo: demo}
-	if graph(url) {
+func newAPIClient(apiURL string, demo bool, base http.RoundTripper) *apiClient {
+	c := &apiClient{me: apiURL, base: base, sendScope: "mail.send", demo: demo}
+	if graph(apiURL) {
 		c.sendScope = "Mail.Send"
 		// The root of a version of Graph has nothing to show.
-		if strings.HasSuffix(c.me, "/v1.0") || strings.HasSuffix(c.me, "/beta") {
-			c.me += "/me"
+		if root := strings.TrimSuffix(apiURL, "/"); strings.HasSuffix(root, "/v1.0") || strings.HasSuffix(root, "/beta") {
+			c.me = root + "/me"
 		}
 	}
 	c.user, c.sender = c.client(), c.client(c.sendScope)
@@ -61,7 +62,7 @@ func (c *apiClient) read(ctx context.Context, scopes ...string) (*apiAnswer, err
 }
 
 func (c *apiClient) vault(ctx context.Context) (*apiAnswer, error) {
-	return do(ctx, c.user, http.MethodGet, c.me+"/vault", nil)
+	return do(ctx, c.user, http.MethodGet, c.below("vault"), nil)
 }
 
 func (c *apiClient) sendMail(ctx context.Context, mail any) (*apiAnswer, error) {
@@ -69,13 +70,22 @@ func (c *apiClient) sendMail(ctx context.Context, mail any) (*apiAnswer, error) 
 	if err != nil {
 		return nil, fmt.Errorf("encoding a mail: %w", err)
 	}
-	return do(ctx, c.sender, http.MethodPost, c.me+"/sendMail", body)
+	return do(ctx, c.sender, http.MethodPost, c.below("sendMail"), body)
+}
+
+// below is the URL of something below the user's own document.
+func (c *apiClient) below(name string) string {
+	u, err := url.Parse(c.me)
+	if err != nil {
+		return c.me // readSettings lets none through
+	}
+	return u.JoinPath(name).String()
 }
 
 // do sends a request and reads the answer. Its error may be an
 // *InteractionRequiredError: then only the user can help.
-func do(ctx context.Context, client *http.Client, method, url string, body []byte) (*apiAnswer, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+func do(ctx context.Context, client *http.Client, method, target string, body []byte) (*apiAnswer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("calling the API: %w", err)
 	}

@@ -12,8 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/oauth2"
+
+	"github.com/seed454743b5/signin"
 	"github.com/seed454743b5/signin/example/internal/browsertest"
 	"github.com/seed454743b5/signin/example/internal/op"
+	"github.com/seed454743b5/signin/signintest"
 )
 
 // issuer is a provider that does not belong to the site.
@@ -114,6 +118,79 @@ func TestOtherAPI(t *testing.T) {
 	}
 	if p := b.Open(site + "/vault"); p.Status != http.StatusNotFound {
 		t.Errorf("the vault of an API that is not ours: status %d", p.Status)
+	}
+}
+
+// API_URL is called as it is given: a slash at its end names another document.
+func TestAPIURLToTheLetter(t *testing.T) {
+	var asked []string
+	apiServer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.RequestURI)
+		fmt.Fprint(w, "{}")
+	}))
+	t.Cleanup(apiServer.Close)
+	for _, tc := range []struct{ url, get, post string }{
+		{"/tea", "GET /tea", "POST /tea/sendMail"},
+		{"/tea/", "GET /tea/", "POST /tea/sendMail"},
+		{"/tea//?x=1&y=a%2Fb", "GET /tea//?x=1&y=a%2Fb", "POST /tea/sendMail?x=1&y=a%2Fb"},
+		{"", "GET /", "POST /sendMail"},
+		{"/", "GET /", "POST /sendMail"},
+	} {
+		asked = nil
+		c := newAPIClient(apiServer.URL+tc.url, false, nil)
+		ctx := signin.NewContext(t.Context(), &signin.User{Subject: "alice"}, oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"}))
+		if _, err := c.read(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.sendMail(ctx, struct{}{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(asked, ", "); got != tc.get+", "+tc.post {
+			t.Errorf("API_URL ending in %q: %s, want %s, %s", tc.url, got, tc.get, tc.post)
+		}
+	}
+	for _, root := range []string{"https://graph.microsoft.com/v1.0", "https://graph.microsoft.com/v1.0/", "https://graph.microsoft.com/v1.0/me"} {
+		if c := newAPIClient(root, false, nil); c.me != "https://graph.microsoft.com/v1.0/me" {
+			t.Errorf("%s: %s", root, c.me)
+		}
+	}
+	if site := startSite(t, "API_URL", apiServer.URL+"/tea/"); site != "" {
+		asked = nil
+		b := browsertest.New(t)
+		signIn(t, b, site+"/me")
+		if b.Fetch(site + "/api"); len(asked) != 1 || asked[0] != "GET /tea/" {
+			t.Errorf("the site asked for %q", asked)
+		}
+	}
+}
+
+// An issuer that answers by query, however it is asked: the page names the
+// settings for it, and with them the site works.
+func TestIssuerByQueryOnly(t *testing.T) {
+	issuer := signintest.NewIssuer(t, &signintest.IssuerOptions{URL: "http://127.0.0.1", Behaviour: func(b *signintest.Behaviour) {
+		b.EditResponse = func(r *signintest.AuthResponse) { r.Mode = "query" }
+	}})
+	settings := []string{"OIDC_ISSUER", issuer.URL(), "OIDC_CLIENT_ID", "client", "OIDC_CLIENT_SECRET", "secret"}
+	for _, wrong := range [][]string{nil, {"OIDC_RESPONSE_TYPE", "code"}} {
+		site := startSite(t, append(wrong, settings...)...)
+		p := signintest.NewBrowser(t, nil).Open(site + "/me")
+		if p.Status != http.StatusBadRequest || !strings.Contains(p.Body, "OIDC_RESPONSE_TYPE=code and OIDC_RESPONSE_MODE=query") {
+			t.Errorf("with %q: %d, and the page does not name the settings: %s", wrong, p.Status, p.Body)
+		}
+	}
+	site := startSite(t, append([]string{"OIDC_RESPONSE_TYPE", "code", "OIDC_RESPONSE_MODE", "query"}, settings...)...)
+	p := signintest.NewBrowser(t, nil).Open(site + "/me")
+	if p.Status != http.StatusOK || p.URL != site+"/me" || !strings.Contains(p.Body, "alice") {
+		t.Errorf("with the settings that the page names: %d at %s", p.Status, p.URL)
+	}
+	// Safari over plain http is sent there by the same settings.
+	safari := &signintest.BrowserOptions{StrictSecure: true}
+	if p := signintest.NewBrowser(t, safari).Open(site + "/me"); p.Status != http.StatusOK {
+		t.Errorf("Safari with the settings: %d %s", p.Status, p.URL)
+	}
+	p = signintest.NewBrowser(t, safari).Open(startSite(t, settings...) + "/me")
+	if p.Status != http.StatusBadRequest || !strings.Contains(p.Body, "OIDC_RESPONSE_TYPE=code and OIDC_RESPONSE_MODE=query") {
+		t.Errorf("Safari without them: %d %s", p.Status, p.Body)
 	}
 }
 

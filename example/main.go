@@ -73,6 +73,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		Keys:         set.keys,
 		Store:        store,
 		Logger:       log,
+		Page:         setupPage,
 	})
 	if err != nil {
 		return err

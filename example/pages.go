@@ -4,9 +4,28 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
+	"net/http"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin"
 )
+
+// bySettings says how this site is set for an issuer, or a browser, that takes
+// no form_post. The library's own words name fields of its Config.
+const bySettings = "start it with OIDC_RESPONSE_TYPE=code and OIDC_RESPONSE_MODE=query."
+
+// setupPage writes the pages of the library. To those that a wrong setting
+// leads to it adds which setting that is.
+func setupPage(w http.ResponseWriter, r *http.Request, p signin.Page) {
+	switch p.Kind {
+	case signin.PageCallbackEmpty, signin.PageCallbackUnreadable, signin.PageIssuerError:
+		p.Advice += " If you run this site, and the sign-in service answers by query only, " + bySettings
+	case signin.PageNoSecureCookies:
+		p.Advice = "Use another browser. If you run this site, serve it over https, or " + bySettings
+	}
+	p.ServeHTTP(w, r)
+}
 
 //go:embed pages/*.html
 var pageFiles embed.FS

@@ -68,9 +68,6 @@ func (j *jar) sameSite(a, b *url.URL) bool {
 // set stores a cookie that an answer from u asks to store, or says why not.
 // A cross-site subresource may only set SameSite=None cookies.
 func (j *jar) set(u *url.URL, line string, from reach) error {
-	if j.refuses {
-		return errors.New("the browser takes no cookies")
-	}
 	if len(line) > 2*maxCookieSize {
 		return errors.New("the cookie is too long")
 	}
@@ -120,6 +117,8 @@ func (j *jar) set(u *url.URL, line string, from reach) error {
 func (j *jar) allowed(u *url.URL, s stored, c *http.Cookie, from reach) error {
 	name := strings.ToLower(s.name)
 	switch {
+	case j.refuses:
+		return errors.New("the browser takes no cookies")
 	case len(s.name)+len(s.value) > maxCookieSize:
 		return errors.New("the cookie is too long")
 	case s.secure && !j.trustworthy(u):
