@@ -90,7 +90,8 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %d attempts to connect in %v, want at most %d", when, n, took, most)
 		}
 		server.Run()
-		wantRecovery(t, s)
+		// Nothing is read that the next round would find in the copy.
+		redistest.Wait(t, recovery, "the store to recover", func() error { return s.Ready(t.Context()) })
 	}
 }
 
@@ -106,8 +107,7 @@ func TestSecondTry(t *testing.T) {
 	mustSwap(t, s, "key", nil, "value")
 	for range 20 {
 		connectAll(t, s)
-		proxy.Cut()
-		proxy.Restore()
+		proxy.Drop()
 		if _, _, err := s.Get(t.Context(), "other"); err != nil {
 			t.Errorf("Get after the connections died: %v", err)
 		}
