@@ -270,8 +270,8 @@ func TestLargestRecord(t *testing.T) {
 		for range maxRefusals {
 			r.refuse(refusal{Key: []byte(text(8)), Claims: text(maxRefusalClaims)})
 		}
-		a := &Auth{keys: seal.New([][]byte{make([]byte, 32)})}
-		if n := len(a.sealRecord(make([]byte, 32), "key", r)); n > 256<<10 || len(r.Tokens) == 0 {
+		rs := &records{keys: seal.New([][]byte{make([]byte, 32)})}
+		if n := len(rs.seal(make([]byte, 32), "key", r)); n > 256<<10 || len(r.Tokens) == 0 {
 			t.Fatalf("a record of %d bytes with %d tokens", n, len(r.Tokens))
 		}
 	}

@@ -103,7 +103,7 @@ func (s *appTokenSource) Token() (*oauth2.Token, error) {
 	case usable && paused != nil:
 		return t.token(), nil
 	case usable && t.fresh(now, a.cfg.ExpiryMargin/5):
-		a.background(ctx, "renew."+s.flight, refreshLimit, func(ctx context.Context) { s.renew(ctx, t) })
+		a.chores.Go(ctx, "renew."+s.flight, refreshLimit, func(ctx context.Context) { s.renew(ctx, t) })
 		return t.token(), nil
 	case paused != nil && paused.asked:
 		return nil, paused.err
@@ -169,7 +169,7 @@ func (s *appTokenSource) obtain(ctx context.Context, old *held) (*held, error) {
 		return nil, &temporaryError{err}
 	} else if down {
 		// Nothing here is spent by being asked for twice.
-		a.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("app token: %w", err)})
+		a.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("app token: %w", err)})
 	}
 	if t, err = s.request(ctx); err != nil {
 		return nil, err
@@ -201,11 +201,11 @@ func (s *appTokenSource) request(ctx context.Context) (*held, error) {
 			err = &temporaryError{err}
 		}
 		a.backoff.set(s.flight, pauseAfter(refused, err, a.now()))
-		a.event(ctx, Event{Name: EventRefreshFailed, Scopes: s.scopes, Err: err})
+		a.report.event(ctx, Event{Name: EventRefreshFailed, Scopes: s.scopes, Err: err})
 		return nil, err
 	}
 	a.backoff.clear(s.flight)
-	a.event(ctx, Event{Name: EventRefreshed, Scopes: s.scopes, Duration: a.now().Sub(start)})
+	a.report.event(ctx, Event{Name: EventRefreshed, Scopes: s.scopes, Duration: a.now().Sub(start)})
 	t := a.newHeld(answer, s.scopes, "")
 	if t.Expires == 0 && t.Renew == 0 {
 		t.Renew = start.Add(appTokenAge).Unix()

@@ -95,8 +95,8 @@ func TestTokenRecordBounded(t *testing.T) {
 				t.Fatal("the newest token is gone")
 			}
 		}
-		a := &Auth{keys: seal.New([][]byte{make([]byte, 32)})}
-		if n := len(a.sealRecord(make([]byte, 32), "key", r)); n > 256<<10 || len(r.Tokens) > maxHeld {
+		rs := &records{keys: seal.New([][]byte{make([]byte, 32)})}
+		if n := len(rs.seal(make([]byte, 32), "key", r)); n > 256<<10 || len(r.Tokens) > maxHeld {
 			t.Errorf("a record of %d bytes with %d tokens", n, len(r.Tokens))
 		}
 		if size == 100 && len(r.Tokens) != maxHeld {

@@ -80,7 +80,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 			b.tripped(tx, a.now())
 			a.writeBrowser(w, r, b)
 		}
-		a.event(r.Context(), Event{Name: EventStale, Reference: tx.id()})
+		a.report.event(r.Context(), Event{Name: EventStale, Reference: tx.id()})
 		redirectWithin(w, newReturnPath(tx.Return))
 		return
 	}
@@ -162,7 +162,7 @@ func (a *Auth) restoreReturn(w http.ResponseWriter, r *http.Request, tx *transac
 	if tx.Aside {
 		page := a.aside(r).fetch(w, r, tx)
 		if page == "" {
-			a.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.String("ref", tx.id()))
+			a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.String("ref", tx.id()))
 			page = tx.Return
 		}
 		tx.Return = page
@@ -237,7 +237,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	})
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
 		// Issuer or store? The page should blame the right one.
-		if _, _, storeErr := a.get(context.WithoutCancel(ctx), seal.StoreKey("c", tx.ID)); storeErr != nil {
+		if _, _, storeErr := a.records.get(context.WithoutCancel(ctx), seal.StoreKey("c", tx.ID)); storeErr != nil {
 			return nil, storeErr
 		}
 	}

@@ -133,7 +133,7 @@ func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *Intera
 func (a *Auth) returnTo(r *http.Request) returnPath {
 	asked, sure := a.sites.page(a.entered(r))
 	if len(asked) > maxReturnPath {
-		a.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.Int("length", len(asked)))
+		a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.Int("length", len(asked)))
 	}
 	to := newReturnPath(asked)
 	if to == (returnPath{}) {
@@ -216,7 +216,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	if tx.Aside {
 		a.aside(r).put(w, r, tx, page)
 	}
-	a.event(r.Context(), Event{Name: EventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
+	a.report.event(r.Context(), Event{Name: EventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther)
 }
@@ -225,7 +225,7 @@ var errLoop = errors.New("sign-in completed three times in a minute and came to 
 
 func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to returnPath) *transaction {
 	tx := &transaction{
-		ID: seal.Random(16), Time: a.now().UnixMilli(), Moment: a.signOuts.now(r.Context()),
+		ID: seal.Random(16), Time: a.now().UnixMilli(), Moment: a.records.signOuts.now(r.Context()),
 		Return: to.String(), Bare: to.bare, Browser: b.hash(),
 		Redirect: a.site(r).url(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR,

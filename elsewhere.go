@@ -48,7 +48,7 @@ func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need
 	if since := now.Sub(time.Unix(b.moved, 0)); since >= 0 && since < movedFor || a.readBrowser(r) == nil && a.moves.tooMany(r, now) {
 		b.moved = 0
 		a.hostWarning.Do(func() {
-			a.log.LogAttrs(r.Context(), slog.LevelWarn, "signin: a proxy seems to rewrite Host: let it keep Host, or send X-Forwarded-Host and be in TrustedProxies", names...)
+			a.report.log.LogAttrs(r.Context(), slog.LevelWarn, "signin: a proxy seems to rewrite Host: let it keep Host, or send X-Forwarded-Host and be in TrustedProxies", names...)
 		})
 		return false
 	}
@@ -58,7 +58,7 @@ func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need
 	}
 	b.moved = now.Unix()
 	a.writeBrowser(w, r, b)
-	a.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: sent to BaseURL's host", names...)
+	a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: sent to BaseURL's host", names...)
 	w.Header().Set("Location", a.sites.fixed.origin()+page)
 	w.WriteHeader(http.StatusSeeOther)
 	return true

@@ -1,8 +1,13 @@
 package signin
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // Event is one thing that happened, as it is logged and as [Config].Observe
@@ -62,4 +67,48 @@ func (e Event) level() slog.Level {
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
+}
+
+// reporter tells the log, and the application if it wants to know, what
+// happens.
+type reporter struct {
+	log     *slog.Logger
+	observe func(context.Context, Event) // nil: nobody else wants to know
+}
+
+// event logs one thing that happened, under a name that does not change, and
+// tells Config.Observe.
+func (rep *reporter) event(ctx context.Context, e Event) {
+	// Observe keeps what it gets for as long as it likes, and may modify it.
+	e.Scopes = slices.Clone(e.Scopes)
+	if e.User != nil {
+		e.User = &User{Issuer: e.User.Issuer, Subject: e.User.Subject}
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	add := func(set bool, attr slog.Attr) {
+		if set {
+			attrs = append(attrs, attr)
+		}
+	}
+	add(e.Reference != "", slog.String("ref", e.Reference))
+	add(e.User != nil, slog.Any("user", e.User))
+	add(e.Reason != "", slog.String("reason", string(e.Reason)))
+	add(len(e.Scopes) > 0, slog.Any("scopes", e.Scopes))
+	add(e.Page != "", slog.String("page", string(e.Page)))
+	add(e.Duration > 0, slog.Duration("took", e.Duration))
+	if e.Err != nil {
+		// Bounded: parts of it may be the issuer's words.
+		attrs = append(attrs, slog.String("cause", text.Printable(e.Err.Error(), 500)))
+	}
+	rep.log.LogAttrs(ctx, e.level(), "signin: "+string(e.Name), attrs...)
+	if rep.observe != nil {
+		rep.observe(ctx, e)
+	}
+}
+
+// panicked logs a panic of what the application gave us, with its place: the
+// error that a caller gets has no more than its value.
+func (rep *reporter) panicked(ctx context.Context, value any, stack []byte) {
+	rep.log.LogAttrs(ctx, slog.LevelError, "signin: panic",
+		slog.String("value", text.Printable(fmt.Sprint(value), 300)), slog.String("stack", string(stack)))
 }

@@ -91,12 +91,12 @@ type indexPlace struct {
 	ring seal.Keyring
 }
 
-// indexPlaces are the places of one value, under each key. They belong to one
+// places are the places of one value, under each key. They belong to one
 // client of one issuer, whoever else shares the store and the keys.
-func (a *Auth) indexPlaces(kind, value string) []indexPlace {
-	places := make([]indexPlace, len(a.keys))
-	for i, k := range a.keys {
-		places[i] = indexPlace{k.Name(kind, string(a.party())+"\x00"+value), seal.Keyring{k}}
+func (rs *records) places(kind, value string) []indexPlace {
+	places := make([]indexPlace, len(rs.keys))
+	for i, k := range rs.keys {
+		places[i] = indexPlace{k.Name(kind, rs.party+"\x00"+value), seal.Keyring{k}}
 	}
 	return places
 }
@@ -105,24 +105,24 @@ func userValue(issuer, subject string) string { return issuer + "\x00" + subject
 
 // placesOf are all the places where a session stands. browser is the hash of
 // the browser cookie that it was signed in with.
-func (a *Auth) placesOf(c idClaims, browser []byte) []indexPlace {
-	places := a.indexPlaces(indexUser, userValue(c.Issuer, c.Subject))
+func (rs *records) placesOf(c idClaims, browser []byte) []indexPlace {
+	places := rs.places(indexUser, userValue(c.Issuer, c.Subject))
 	switch {
 	case c.SessionID != "":
-		places = append(places, a.indexPlaces(indexSID, c.SessionID)...)
+		places = append(places, rs.places(indexSID, c.SessionID)...)
 	case len(browser) > 0:
-		places = append(places, a.indexPlaces(indexBrowser, string(browser))...)
+		places = append(places, rs.places(indexBrowser, string(browser))...)
 	}
 	return places
 }
 
-// index enters a session into its places. It reports errStale if a sign-out
+// enter enters a session into its places. It reports errStale if a sign-out
 // has ended the sign-in, which began at began.
-func (a *Auth) index(ctx context.Context, places []indexPlace, entry indexed, began moment) error {
+func (rs *records) enter(ctx context.Context, places []indexPlace, entry indexed, began moment) error {
 	ended := map[string]bool{}
 	for _, p := range places {
 		var mark moment
-		err := a.editIndex(ctx, p, nil, func(l *indexList) (bool, error) {
+		err := rs.edit(ctx, p, nil, func(l *indexList) (bool, error) {
 			mark = nil
 			if began.before(l.Mark) {
 				mark = l.Mark
@@ -130,10 +130,10 @@ func (a *Auth) index(ctx context.Context, places []indexPlace, entry indexed, be
 			}
 			l.remove(func(e indexed) bool { return e.Key == entry.Key })
 			l.Sessions = append(l.Sessions, entry)
-			return true, a.makeRoom(ctx, l, ended)
+			return true, rs.makeRoom(ctx, l, ended)
 		})
 		if err == nil && mark != nil {
-			err = cmp.Or(a.recount(ctx, p, mark), errStale)
+			err = cmp.Or(rs.recount(ctx, p, mark), errStale)
 		}
 		if err != nil {
 			return err
@@ -144,11 +144,11 @@ func (a *Auth) index(ctx context.Context, places []indexPlace, entry indexed, be
 
 // makeRoom takes sessions out of a list that has grown by one. ended says of
 // those that this sign-in has looked at whether they have ended.
-func (a *Auth) makeRoom(ctx context.Context, l *indexList, ended map[string]bool) error {
+func (rs *records) makeRoom(ctx context.Context, l *indexList, ended map[string]bool) error {
 	l.remove(func(e indexed) bool { return ended[e.Key] })
 	for len(l.Sessions) > maxIndexed {
 		oldest := l.Sessions[0].Key
-		if err := once.Delete(ctx, a.store, oldest); err != nil {
+		if err := once.Delete(ctx, rs.store, oldest); err != nil {
 			return err
 		}
 		ended[oldest] = true
@@ -159,10 +159,10 @@ func (a *Auth) makeRoom(ctx context.Context, l *indexList, ended map[string]bool
 	}
 	// Not one whose record may still be to be written.
 	e := l.Sessions[rand.IntN(len(l.Sessions))]
-	if time.Unix(e.Expires, 0).Sub(a.now()) > a.cfg.SessionLifetime-redemptionLimit {
+	if time.Unix(e.Expires, 0).Sub(rs.now()) > rs.lifetime-redemptionLimit {
 		return nil
 	}
-	record, err := once.ReadFresh(ctx, a.store, e.Key)
+	record, err := once.ReadFresh(ctx, rs.store, e.Key)
 	if err != nil {
 		return err
 	}
@@ -173,9 +173,9 @@ func (a *Auth) makeRoom(ctx context.Context, l *indexList, ended map[string]bool
 
 // stillIndexed reports whether no sign-out has been at a session between its
 // entry and its record.
-func (a *Auth) stillIndexed(ctx context.Context, places []indexPlace, key string) (bool, error) {
+func (rs *records) stillIndexed(ctx context.Context, places []indexPlace, key string) (bool, error) {
 	for _, p := range places {
-		sealed, err := once.ReadFresh(ctx, a.store, p.name)
+		sealed, err := once.ReadFresh(ctx, rs.store, p.name)
 		if err != nil {
 			return false, err
 		}
@@ -188,10 +188,10 @@ func (a *Auth) stillIndexed(ctx context.Context, places []indexPlace, key string
 }
 
 // listed returns the sessions that a value leads to.
-func (a *Auth) listed(ctx context.Context, kind, value string) ([]indexed, error) {
+func (rs *records) listed(ctx context.Context, kind, value string) ([]indexed, error) {
 	var all []indexed
-	for _, p := range a.indexPlaces(kind, value) {
-		sealed, err := once.ReadFresh(ctx, a.store, p.name)
+	for _, p := range rs.places(kind, value) {
+		sealed, err := once.ReadFresh(ctx, rs.store, p.name)
 		if err != nil {
 			return nil, err
 		}
@@ -202,11 +202,11 @@ func (a *Auth) listed(ctx context.Context, kind, value string) ([]indexed, error
 
 // unindexLater removes a session that has ended, without anyone waiting. What
 // stays in the list would in the end push out a session that lives.
-func (a *Auth) unindexLater(ctx context.Context, s *session) {
+func (rs *records) unindexLater(ctx context.Context, s *session) {
 	c := idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}
-	a.background(ctx, "unindex."+s.key, once.CallTimeout, func(ctx context.Context) {
-		for _, p := range a.placesOf(c, s.record.Browser) {
-			a.editIndex(ctx, p, nil, func(l *indexList) (bool, error) {
+	rs.chores.Go(ctx, "unindex."+s.key, once.CallTimeout, func(ctx context.Context) {
+		for _, p := range rs.placesOf(c, s.record.Browser) {
+			rs.edit(ctx, p, nil, func(l *indexList) (bool, error) {
 				return l.remove(func(e indexed) bool { return e.Key == s.key }), nil
 			})
 		}
@@ -215,14 +215,14 @@ func (a *Auth) unindexLater(ctx context.Context, s *session) {
 
 // endIndexed ends the sessions that a value leads to, those under way included,
 // and says how many there were. After an error some may be left.
-func (a *Auth) endIndexed(ctx context.Context, kind, value string) (int, error) {
-	return a.endListed(ctx, kind, value, true, func(indexed) bool { return true })
+func (rs *records) endIndexed(ctx context.Context, kind, value string) (int, error) {
+	return rs.endListed(ctx, kind, value, true, func(indexed) bool { return true })
 }
 
 // endListed ends the sessions in a value's list that which picks; with underWay
 // also the sign-ins that began before now.
-func (a *Auth) endListed(ctx context.Context, kind, value string, underWay bool, which func(indexed) bool) (int, error) {
-	e := a.newEnding(kind, value, underWay, which)
+func (rs *records) endListed(ctx context.Context, kind, value string, underWay bool, which func(indexed) bool) (int, error) {
+	e := rs.newEnding(kind, value, underWay, which)
 	err := e.endRecords(ctx)
 	if err == nil {
 		err = e.settle(ctx)
@@ -234,7 +234,7 @@ func (a *Auth) endListed(ctx context.Context, kind, value string, underWay bool,
 // first deletes the records, which a store can do that has no room left, and
 // then writes to the lists.
 type ending struct {
-	auth     *Auth
+	records  *records
 	places   []indexPlace
 	underWay bool               // end also the sign-ins that began before
 	which    func(indexed) bool // sessions to end
@@ -243,10 +243,10 @@ type ending struct {
 	ended map[string]bool // keys of the records deleted
 }
 
-func (a *Auth) newEnding(kind, value string, underWay bool, which func(indexed) bool) *ending {
-	places := a.indexPlaces(kind, value)
+func (rs *records) newEnding(kind, value string, underWay bool, which func(indexed) bool) *ending {
+	places := rs.places(kind, value)
 	return &ending{
-		auth: a, places: places, underWay: underWay, which: which,
+		records: rs, places: places, underWay: underWay, which: which,
 		lists: make([][]byte, len(places)), ended: map[string]bool{},
 	}
 }
@@ -255,7 +255,7 @@ func (a *Auth) newEnding(kind, value string, underWay bool, which func(indexed) 
 // none it writes nothing.
 func (e *ending) endRecords(ctx context.Context) (err error) {
 	for i, p := range e.places {
-		if e.lists[i], err = once.ReadFresh(ctx, e.auth.store, p.name); err != nil {
+		if e.lists[i], err = once.ReadFresh(ctx, e.records.store, p.name); err != nil {
 			return err
 		}
 		l := p.open(e.lists[i])
@@ -272,7 +272,7 @@ func (e *ending) endThose(ctx context.Context, l *indexList) error {
 		if e.ended[s.Key] || !e.which(s) {
 			continue
 		}
-		if err := once.Delete(ctx, e.auth.store, s.Key); err != nil {
+		if err := once.Delete(ctx, e.records.store, s.Key); err != nil {
 			return err
 		}
 		e.ended[s.Key] = true
@@ -289,18 +289,18 @@ func (e *ending) settle(ctx context.Context) error {
 	switch {
 	case e.underWay:
 		var err error
-		if mark, err = e.auth.signOuts.raise(ctx, nil); err != nil {
+		if mark, err = e.records.signOuts.raise(ctx, nil); err != nil {
 			return err
 		}
 	case len(e.ended) == 0:
 		return nil
 	}
 	for i, p := range e.places {
-		err := e.auth.editIndex(ctx, p, e.lists[i], func(l *indexList) (bool, error) {
+		err := e.records.edit(ctx, p, e.lists[i], func(l *indexList) (bool, error) {
 			before := len(l.Sessions)
 			err := e.endThose(ctx, l)
 			if e.underWay {
-				l.mark(mark, e.auth.now())
+				l.mark(mark, e.records.now())
 			}
 			return e.underWay || len(l.Sessions) < before, err
 		})
@@ -314,25 +314,25 @@ func (e *ending) settle(ctx context.Context) error {
 // settleLater is settle without anyone waiting, for the sign-out of the session
 // under key.
 func (e *ending) settleLater(ctx context.Context, key string) {
-	e.auth.background(ctx, "settle."+key, redemptionLimit, func(ctx context.Context) {
+	e.records.chores.Go(ctx, "settle."+key, redemptionLimit, func(ctx context.Context) {
 		if err := once.Insist(ctx, func() error { return e.settle(ctx) }); err != nil {
-			e.auth.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("sign-out not settled: %w", err)})
+			e.records.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("sign-out not settled: %w", err)})
 		}
 	})
 }
 
-// editIndex changes one list, as often as another replica is faster. old is the
+// edit changes one list, as often as another replica is faster. old is the
 // list as last read, nil if it was not. change says whether to write the list,
 // and may be called again with a newer one.
-func (a *Auth) editIndex(ctx context.Context, p indexPlace, old []byte, change func(*indexList) (write bool, err error)) error {
+func (rs *records) edit(ctx context.Context, p indexPlace, old []byte, change func(*indexList) (write bool, err error)) error {
 	// The edits of this process take turns: those that overtake one another would
 	// make work that grows with their square. The Swap alone makes an edit
 	// correct, so the turn is not insisted on.
-	defer a.lists.Take(ctx, p.name, editPatience)()
+	defer rs.lists.Take(ctx, p.name, editPatience)()
 	pause := editPause
 	// Most lists are not there yet. If one is, the first Swap tells.
 	for told := old != nil; ; told = true {
-		now := a.now()
+		now := rs.now()
 		l := p.open(old)
 		l.forget(now)
 		write, err := change(&l)
@@ -344,7 +344,7 @@ func (a *Auth) editIndex(ctx context.Context, p indexPlace, old []byte, change f
 		if write && ttl > 0 {
 			next = p.seal(l)
 		}
-		found, swapped, err := once.Swap(ctx, a.store, p.name, old, next, max(ttl, time.Second))
+		found, swapped, err := once.Swap(ctx, rs.store, p.name, old, next, max(ttl, time.Second))
 		if err != nil || swapped || bytes.Equal(found, next) {
 			return err
 		}
@@ -489,16 +489,16 @@ func (c signOutCount) raise(ctx context.Context, least moment) (moment, error) {
 // recount makes sure that a sign-in which begins after one was refused for
 // mark is not refused for it too. It does something only if the store has lost
 // the count that mark is of, or the last of it.
-func (a *Auth) recount(ctx context.Context, p indexPlace, mark moment) error {
-	count, err := once.ReadFresh(ctx, a.store, a.signOuts.key)
+func (rs *records) recount(ctx context.Context, p indexPlace, mark moment) error {
+	count, err := once.ReadFresh(ctx, rs.store, rs.signOuts.key)
 	if err != nil || !moment(count).before(mark) {
 		return err
 	}
-	next, err := a.signOuts.raise(ctx, mark)
+	next, err := rs.signOuts.raise(ctx, mark)
 	if err != nil {
 		return err
 	}
-	return a.editIndex(ctx, p, nil, func(l *indexList) (bool, error) {
+	return rs.edit(ctx, p, nil, func(l *indexList) (bool, error) {
 		if !bytes.Equal(l.Mark, mark) {
 			return false, nil
 		}

@@ -41,7 +41,7 @@ var (
 func (a *Auth) enter(t *testing.T, key string, c idClaims) {
 	t.Helper()
 	entry := indexed{Key: key, Expires: time.Now().Add(time.Hour).Unix(), SID: c.SessionID != ""}
-	if err := a.index(t.Context(), a.placesOf(c, nil), entry, a.signOuts.now(t.Context())); err != nil {
+	if err := a.records.enter(t.Context(), a.records.placesOf(c, nil), entry, a.records.signOuts.now(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := once.Swap(t.Context(), a.store, key, nil, []byte("record"), time.Hour); err != nil {
@@ -58,13 +58,13 @@ func TestIndexRotation(t *testing.T) {
 	user := idClaims{Issuer: issuer, Subject: "s"}
 	value := userValue(user.Issuer, user.Subject)
 	both.enter(t, "s.1", user)
-	if n, err := oldOnly.endIndexed(t.Context(), indexUser, value); n != 1 || err != nil {
+	if n, err := oldOnly.records.endIndexed(t.Context(), indexUser, value); n != 1 || err != nil {
 		t.Errorf("the old-only replica ended %d sessions, %v; want 1", n, err)
 	}
 	oldOnly.enter(t, "s.a", user)
 	both.enter(t, "s.b", user)
 	oldOnly.enter(t, "s.c", user)
-	if n, err := oldOnly.endIndexed(t.Context(), indexUser, value); n != 3 || err != nil {
+	if n, err := oldOnly.records.endIndexed(t.Context(), indexUser, value); n != 3 || err != nil {
 		t.Errorf("the old-only replica ended %d sessions, %v; want 3", n, err)
 	}
 	for _, key := range []string{"s.a", "s.b", "s.c"} {
@@ -79,7 +79,7 @@ func TestIndexOfAnotherIssuer(t *testing.T) {
 	store := NewMemoryStore()
 	one, two := sharing(t, store, "https://one.example", oldKey), sharing(t, store, "https://two.example", oldKey)
 	one.enter(t, "s.x", idClaims{Issuer: "https://one.example", Subject: "s", SessionID: "42"})
-	if n, _ := two.endIndexed(t.Context(), indexSID, "42"); n != 0 {
+	if n, _ := two.records.endIndexed(t.Context(), indexSID, "42"); n != 0 {
 		t.Errorf("a logout at one issuer ended %d sessions of another", n)
 	}
 }
@@ -103,7 +103,7 @@ func TestApplicationsApart(t *testing.T) {
 	if err != nil || secret == nil {
 		t.Fatal(err)
 	}
-	if s, _ := staff.freshSession(t.Context(), secret); s != nil {
+	if s, _ := staff.records.fresh(t.Context(), secret); s != nil {
 		t.Error("the record of one application opens in another")
 	}
 	raw := portal.sealNeed(&InteractionRequiredError{Reason: ReasonConsent, Scopes: []string{"a"}}, newReturnPath("/"))
@@ -149,7 +149,7 @@ func TestSignOutDuringSignIn(t *testing.T) {
 				}
 				var err error
 				if tc.bySID {
-					_, err = a.endIndexed(context.Background(), indexSID, a.issuer.Tokens("alice")[0].SessionID)
+					_, err = a.records.endIndexed(context.Background(), indexSID, a.issuer.Tokens("alice")[0].SessionID)
 				} else {
 					err = a.SignOutUser(context.Background(), a.issuer.URL(), "alice")
 				}

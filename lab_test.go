@@ -287,7 +287,7 @@ func (l *lab) record(cookies string) *record {
 	r.in(cookies, func(_ http.ResponseWriter, req *http.Request) {
 		secret, err := r.readSecret(req)
 		if err == nil && secret != nil {
-			s, _ = r.freshSession(context.Background(), secret)
+			s, _ = r.records.fresh(context.Background(), secret)
 		}
 	})
 	if s == nil {

@@ -32,9 +32,9 @@ const (
 // of the user's ID tokens. The issuer is not told: its own session goes on.
 // After an error some sessions may be left; call it again.
 func (a *Auth) SignOutUser(ctx context.Context, issuer, subject string) error {
-	n, err := a.endIndexed(ctx, indexUser, userValue(issuer, subject))
+	n, err := a.records.endIndexed(ctx, indexUser, userValue(issuer, subject))
 	if n > 0 {
-		a.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: issuer, Subject: subject}})
+		a.report.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: issuer, Subject: subject}})
 	}
 	if err != nil {
 		return fmt.Errorf("signin: signing a user out: %w", err)
@@ -58,11 +58,11 @@ func (a *Auth) backChannelLogout(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		w.WriteHeader(http.StatusOK)
 	case store || keys: // the token may be good: the issuer should try again
-		a.event(r.Context(), Event{Name: EventRejected, Page: "backchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
+		a.report.event(r.Context(), Event{Name: EventRejected, Page: "backchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
 	default:
-		a.event(r.Context(), Event{Name: EventRejected, Page: "backchannel-logout", Status: http.StatusBadRequest, Err: err})
+		a.report.event(r.Context(), Event{Name: EventRejected, Page: "backchannel-logout", Status: http.StatusBadRequest, Err: err})
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusBadRequest)
 		io.WriteString(w, `{"error":"invalid_request"}`+"\n")
@@ -105,16 +105,16 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 		return err
 	}
 	if token.SessionID != "" {
-		_, err = a.endIndexed(ctx, indexSID, token.SessionID)
+		_, err = a.records.endIndexed(ctx, indexSID, token.SessionID)
 	}
 	switch user := userValue(token.Issuer, token.Subject); {
 	case err != nil || token.Subject == "":
 	case token.SessionID == "":
-		_, err = a.endIndexed(ctx, indexUser, user)
+		_, err = a.records.endIndexed(ctx, indexUser, user)
 	default:
 		// Beside a sid the user is meant only where their ID tokens had none. A
 		// sign-in under way is another session: some issuers send this late.
-		_, err = a.endListed(ctx, indexUser, user, false, func(e indexed) bool { return !e.SID })
+		_, err = a.records.endListed(ctx, indexUser, user, false, func(e indexed) bool { return !e.SID })
 	}
 	if err == nil {
 		_, _, err = once.Swap(ctx, a.store, mark, nil, []byte{claimDone}, 2*(logoutAge+a.cfg.ClockSkew))
@@ -122,7 +122,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: token.Issuer, Subject: token.Subject}})
+	a.report.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: token.Issuer, Subject: token.Subject}})
 	return nil
 }
 
@@ -169,14 +169,14 @@ func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string
 func (a *Auth) checkLogoutAlg(ctx context.Context, t *logoutClaims) error {
 	var named []indexed
 	if t.SessionID != "" {
-		list, err := a.listed(ctx, indexSID, t.SessionID)
+		list, err := a.records.listed(ctx, indexSID, t.SessionID)
 		if err != nil {
 			return err
 		}
 		named = list
 	}
 	if t.Subject != "" {
-		list, err := a.listed(ctx, indexUser, userValue(t.Issuer, t.Subject))
+		list, err := a.records.listed(ctx, indexUser, userValue(t.Issuer, t.Subject))
 		if err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		io.WriteString(w, "<!DOCTYPE html><title>Signed out</title><p>Signed out.\n")
 	case store || issuer:
-		a.event(r.Context(), Event{Name: EventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
+		a.report.event(r.Context(), Event{Name: EventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
 		h.Set("Retry-After", "5")
 		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
 	default:
@@ -280,7 +280,7 @@ func (a *Auth) logoutByName(r *http.Request) error {
 
 // endSID ends the sessions under a sid, if there are any.
 func (a *Auth) endSID(ctx context.Context, sid string) error {
-	for _, p := range a.indexPlaces(indexSID, sid) {
+	for _, p := range a.records.places(indexSID, sid) {
 		sealed, err := once.ReadFresh(ctx, a.store, p.name)
 		if err != nil {
 			return err
@@ -289,9 +289,9 @@ func (a *Auth) endSID(ctx context.Context, sid string) error {
 		if l.forget(a.now()); len(l.Sessions) == 0 {
 			continue
 		}
-		n, err := a.endIndexed(ctx, indexSID, sid)
+		n, err := a.records.endIndexed(ctx, indexSID, sid)
 		if n > 0 {
-			a.event(ctx, Event{Name: EventSignedOut})
+			a.report.event(ctx, Event{Name: EventSignedOut})
 		}
 		return err
 	}

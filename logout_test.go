@@ -342,7 +342,7 @@ func TestIndex(t *testing.T) {
 	user := idClaims{Issuer: "i", Subject: "s"}
 	later := time.Now().Add(a.cfg.SessionLifetime).Unix()
 	enter := func(key string) {
-		if err := a.index(ctx, a.placesOf(user, nil), indexed{Key: key, Expires: later}, nil); err != nil {
+		if err := a.records.enter(ctx, a.records.placesOf(user, nil), indexed{Key: key, Expires: later}, nil); err != nil {
 			t.Error(err)
 		}
 		if _, _, err := once.Swap(ctx, a.store, key, nil, []byte("record"), time.Hour); err != nil {
@@ -354,7 +354,7 @@ func TestIndex(t *testing.T) {
 		wg.Go(func() { enter(seal.StoreKey("s", []byte{byte(i)})) })
 	}
 	wg.Wait()
-	place := a.indexPlaces(indexUser, userValue("i", "s"))[0]
+	place := a.records.places(indexUser, userValue("i", "s"))[0]
 	count := func() int {
 		sealed, err := once.ReadFresh(ctx, a.store, place.name)
 		if err != nil {
@@ -375,7 +375,7 @@ func TestIndex(t *testing.T) {
 		t.Error("the session that fell out of the list lives on")
 	}
 	a.clock.advance(13 * time.Hour)
-	if err := a.editIndex(ctx, place, nil, func(*indexList) (bool, error) { return true, nil }); err != nil {
+	if err := a.records.edit(ctx, place, nil, func(*indexList) (bool, error) { return true, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(); n != 0 {

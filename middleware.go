@@ -57,7 +57,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"path"
@@ -67,7 +66,6 @@ import (
 	"github.com/gorilla/sessions"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
-	"github.com/seed454743b5/signin/internal/text"
 )
 
 // Auth signs users in to one application at one issuer. Its methods may be
@@ -79,14 +77,11 @@ type Auth struct {
 	sites    sites
 	moves    moves
 	keys     seal.Keyring
-	lists    once.Turns // at the lists of the index
-	signOuts signOutCount
 	issuer   *issuer
 	store    Store
 	sessions sessions.Store
-	opened   *opened
-	scopes   []string // those of Config.Scopes that tokens are found by
-	log      *slog.Logger
+	records  *records
+	report   *reporter
 	now      func() time.Time
 
 	paths         map[string]http.HandlerFunc // of ours
@@ -100,7 +95,7 @@ type Auth struct {
 	refreshes   once.Flights[*renewed]
 	backoff     backoff
 	apps        appTokens
-	chores      once.Flights[struct{}]
+	chores      once.Chores
 	hostWarning sync.Once
 }
 
@@ -119,9 +114,8 @@ func New(c Config) (*Auth, error) {
 		cfg:          c,
 		keys:         keys,
 		sessions:     c.Sessions,
-		scopes:       accessScopes(c.Scopes),
 		sites:        sites{proxies: c.TrustedProxies},
-		log:          c.Logger,
+		report:       &reporter{c.Logger, c.Observe},
 		now:          time.Now,
 		loginPath:    sibling(c.CallbackPath, "login"),
 		secureCookie: "__Host-" + c.CookieName,
@@ -129,8 +123,14 @@ func New(c Config) (*Auth, error) {
 		secureBrowser: []string{"__Host-" + c.CookieName + browserSuffix},
 		plainBrowser:  plainBrowserCookies(c),
 	}
-	a.opened, a.store = newOpened(c.Store, c.MemoryBytes)
-	a.signOuts = signOutCount{a.store, seal.StoreKey("o", a.party())}
+	opened, store := newOpened(c.Store, c.MemoryBytes)
+	a.store = store
+	a.records = &records{
+		store: store, keys: keys, party: string(a.party()), opened: opened,
+		signOuts: signOutCount{store, seal.StoreKey("o", a.party())},
+		chores:   &a.chores, report: a.report, now: func() time.Time { return a.now() },
+		lifetime: c.SessionLifetime, idle: c.IdleTimeout, nameClaim: c.NameClaim, scopes: accessScopes(c.Scopes),
+	}
 	prefix := "" // decoded, as in a request's URL.Path
 	if u, err := url.Parse(c.BaseURL); err == nil {
 		a.sites.fixed = site{scheme: u.Scheme, host: u.Host, base: u.EscapedPath()}
@@ -154,19 +154,12 @@ func New(c Config) (*Auth, error) {
 		a.paths[prefix+name] = h // where nobody strips the prefix
 	}
 	a.issuer = newIssuer(c, func() time.Time { return a.now() }, func(ctx context.Context, err error) {
-		a.event(ctx, Event{Name: EventIssuerFailing, Err: err})
+		a.report.event(ctx, Event{Name: EventIssuerFailing, Err: err})
 	})
 	a.redemptions.Patience = once.Patience
-	a.redemptions.Panicked, a.refreshes.Panicked, a.chores.Panicked = a.panicked, a.panicked, a.panicked
+	a.redemptions.Panicked, a.refreshes.Panicked, a.chores.Panicked = a.report.panicked, a.report.panicked, a.report.panicked
 	a.redemptions.Own, a.refreshes.Own = ownCopy, ownCopy
 	return a, nil
-}
-
-// panicked logs a panic of what the application gave us, with its place: the
-// error that a caller gets has no more than its value.
-func (a *Auth) panicked(ctx context.Context, value any, stack []byte) {
-	a.log.LogAttrs(ctx, slog.LevelError, "signin: panic",
-		slog.String("value", text.Printable(fmt.Sprint(value), 300)), slog.String("stack", string(stack)))
 }
 
 // sibling is a path of ours beside the callback's.

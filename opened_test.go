@@ -265,20 +265,20 @@ func TestOneOpenedForEachRecord(t *testing.T) {
 						t.Fatal(got)
 					}
 				}
-				if n := a.opened.count(t); n != 1 {
+				if n := a.records.opened.count(t); n != 1 {
 					t.Fatalf("%d opened sessions of one record", n)
 				}
 				if i == 0 {
-					held = a.opened.held.Load()
+					held = a.records.opened.held.Load()
 				}
 			}
-			if got := a.opened.held.Load(); len(values) < 50 || got != held {
+			if got := a.records.opened.held.Load(); len(values) < 50 || got != held {
 				t.Errorf("after %d cookie values %d bytes are held, want %d", len(values), got, held)
 			}
 			// The former values still lead to it, one at a time.
 			for value := range values {
 				a.setSession(b, value)
-				if got := a.status(b); got != http.StatusOK || a.opened.count(t) != 1 {
+				if got := a.status(b); got != http.StatusOK || a.records.opened.count(t) != 1 {
 					t.Errorf("%d by a former value", got)
 				}
 			}
@@ -325,7 +325,7 @@ func TestOpenedWeight(t *testing.T) {
 				}
 			})
 			b := a.signIn()
-			s := a.opened.byCookie(a.session(b))
+			s := a.records.opened.byCookie(a.session(b))
 			if s == nil {
 				t.Fatal("nothing is remembered, so this test tests nothing")
 			}
@@ -333,7 +333,7 @@ func TestOpenedWeight(t *testing.T) {
 				o := openedElsewhere(1 << 30)
 				before := heapInUse()
 				for i := range users {
-					other, err := a.openSession(bytes.Clone(s.secret), s.key, bytes.Clone(s.sealed))
+					other, err := a.records.open(bytes.Clone(s.secret), s.key, bytes.Clone(s.sealed))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -392,7 +392,7 @@ func TestOpenedLeavesTheBudget(t *testing.T) {
 			}
 		},
 		"evicted": func(a *app, b *signintest.Browser, s clockedStore) {
-			key := a.opened.byCookie(a.session(b)).key
+			key := a.records.opened.byCookie(a.session(b)).key
 			s.Advance(2 * inUse)
 			s.MaxBytes = s.size.Load()
 			if _, _, err := s.Swap(t.Context(), "s.other", nil, make([]byte, s.MaxBytes*6/10), time.Hour); err != nil {
@@ -417,12 +417,12 @@ func TestOpenedLeavesTheBudget(t *testing.T) {
 				a := newApp(t, withStore(store))
 				b := a.signIn()
 				a.status(b)
-				if a.opened.count(t) != 1 {
+				if a.records.opened.count(t) != 1 {
 					t.Fatal("nothing is remembered, so this test tests nothing")
 				}
 				leave(a, b, s)
-				if n := a.opened.count(t); n != 0 || a.opened.held.Load() != 0 {
-					t.Errorf("%d are remembered, %d bytes are held", n, a.opened.held.Load())
+				if n := a.records.opened.count(t); n != 0 || a.records.opened.held.Load() != 0 {
+					t.Errorf("%d are remembered, %d bytes are held", n, a.records.opened.held.Load())
 				}
 				if near {
 					s.checkSize(t)
@@ -449,8 +449,8 @@ func TestMemoryBytes(t *testing.T) {
 	})
 	b = elsewhere.signIn()
 	for range 3 {
-		if got := elsewhere.status(b); got != http.StatusOK || elsewhere.opened.count(t) != 0 {
-			t.Errorf("%d with a budget of one byte, %d are remembered", got, elsewhere.opened.count(t))
+		if got := elsewhere.status(b); got != http.StatusOK || elsewhere.records.opened.count(t) != 0 {
+			t.Errorf("%d with a budget of one byte, %d are remembered", got, elsewhere.records.opened.count(t))
 		}
 	}
 }
@@ -466,7 +466,7 @@ func TestOpenedIsNoSession(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
-	if a.opened.byCookie(a.session(b)) == nil {
+	if a.records.opened.byCookie(a.session(b)) == nil {
 		t.Fatal("nothing is remembered, so this test tests nothing")
 	}
 	// The record goes, as by a sign-out on another replica.
@@ -476,7 +476,7 @@ func TestOpenedIsNoSession(t *testing.T) {
 	if got := a.status(thief); got != http.StatusUnauthorized {
 		t.Errorf("%d, want 401", got)
 	}
-	if a.opened.byCookie(a.session(b)) != nil {
+	if a.records.opened.byCookie(a.session(b)) != nil {
 		t.Error("it is still remembered")
 	}
 }

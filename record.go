@@ -31,6 +31,24 @@ type record struct {
 	Browser     []byte    `json:"b,omitempty"` // hash of the browser cookie at the sign-in
 }
 
+// records create, change, open and end the sessions there are, and keep the
+// index that leads to them.
+type records struct {
+	store    Store
+	keys     seal.Keyring
+	party    string     // of whom the records are: issuer and client
+	opened   *opened    // in this process
+	lists    once.Turns // at the lists of the index
+	signOuts signOutCount
+	chores   *once.Chores
+	report   *reporter
+	now      func() time.Time
+
+	lifetime, idle time.Duration // of Config; idle is zero if there is no limit
+	nameClaim      string
+	scopes         []string // those of Config.Scopes that tokens are found by
+}
+
 // session is a record as it stood at one moment. It is never modified, but for
 // used.
 type session struct {
@@ -50,8 +68,8 @@ type session struct {
 // structs, the slots of the maps that find it, what memory is rounded up by.
 const sessionOverhead = 1200
 
-func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, error) {
-	packed, err := a.keys.Open("record", secret, a.recordData(key), sealed)
+func (rs *records) open(secret []byte, key string, sealed []byte) (*session, error) {
+	packed, err := rs.keys.Open("record", secret, rs.data(key), sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +90,8 @@ func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, 
 		return nil, seal.ErrUnsealed
 	}
 	for i, t := range r.Tokens {
-		if slices.Equal(t.Scopes, a.scopes) {
-			r.Tokens[i].Scopes = a.scopes // nearly every session has them
+		if slices.Equal(t.Scopes, rs.scopes) {
+			r.Tokens[i].Scopes = rs.scopes // nearly every session has them
 		}
 	}
 	claims := idClaims{}
@@ -82,45 +100,45 @@ func (a *Auth) openSession(secret []byte, key string, sealed []byte) (*session, 
 	}
 	*s = session{
 		secret: secret, key: key, sealed: sealed, record: r,
-		user: newUser(claims, r.IDToken, r.HomeAccount, a.cfg.NameClaim),
+		user: newUser(claims, r.IDToken, r.HomeAccount, rs.nameClaim),
 	}
 	s.size = int64(sessionOverhead + len(plain) + len(s.user.RawClaims))
 	return s, nil
 }
 
-func (a *Auth) sealRecord(secret []byte, key string, r *record) []byte {
+func (rs *records) seal(secret []byte, key string, r *record) []byte {
 	plain, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	return a.keys.Seal("record", secret, a.recordData(key), seal.Pack(plain))
+	return rs.keys.Seal("record", secret, rs.data(key), seal.Pack(plain))
 }
 
-// recordData binds a record to its place, and to our client at our issuer: an
+// data binds a record to its place, and to our client at our issuer: an
 // application for other people may have the same keys and store.
-func (a *Auth) recordData(key string) []byte { return append(append(a.party(), 0), key...) }
+func (rs *records) data(key string) []byte { return append(append([]byte(rs.party), 0), key...) }
 
 // alive reports whether a record has neither expired nor been idle too long.
-func (a *Auth) alive(r *record) bool { return a.remaining(r, a.now()) > 0 }
+func (rs *records) alive(r *record) bool { return rs.remaining(r, rs.now()) > 0 }
 
 // remaining is how long a record may still be kept.
-func (a *Auth) remaining(r *record, now time.Time) time.Duration {
+func (rs *records) remaining(r *record, now time.Time) time.Duration {
 	left := time.Unix(r.Expires, 0).Sub(now)
-	if idle := a.cfg.IdleTimeout; idle > 0 {
+	if idle := rs.idle; idle > 0 {
 		left = min(left, time.Unix(r.Seen, 0).Add(idle).Sub(now))
 	}
 	return left
 }
 
-// freshSession reads a session past any copy. It is nil if there is none.
-func (a *Auth) freshSession(ctx context.Context, secret []byte) (*session, error) {
+// fresh reads a session past any copy. It is nil if there is none.
+func (rs *records) fresh(ctx context.Context, secret []byte) (*session, error) {
 	key := seal.StoreKey("s", secret)
-	sealed, err := once.ReadFresh(ctx, a.store, key)
+	sealed, err := once.ReadFresh(ctx, rs.store, key)
 	if err != nil || sealed == nil {
 		return nil, err
 	}
-	s, err := a.openSession(secret, key, sealed)
-	if err != nil || !a.alive(s.record) {
+	s, err := rs.open(secret, key, sealed)
+	if err != nil || !rs.alive(s.record) {
 		return nil, nil
 	}
 	return s, nil
@@ -133,27 +151,27 @@ var errSessionEnded = errors.New("the session has ended")
 // the Swap succeeds: what others have written meanwhile is changed, not lost.
 // change gets a copy that it may modify. While the store fails update tries
 // again, until ctx ends. It reports errSessionEnded if there is no record.
-func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*session, error) {
+func (rs *records) update(ctx context.Context, s *session, change func(*record)) (*session, error) {
 	for {
 		next := s.record.clone()
 		change(next)
 		// The same bytes each time: after an error they may be there already.
-		written := a.sealRecord(s.secret, s.key, next)
+		written := rs.seal(s.secret, s.key, next)
 		var found []byte
 		var swapped bool
 		err := once.Insist(ctx, func() (err error) {
-			found, swapped, err = once.Swap(ctx, a.store, s.key, s.sealed, written, max(a.remaining(next, a.now()), time.Second))
+			found, swapped, err = once.Swap(ctx, rs.store, s.key, s.sealed, written, max(rs.remaining(next, rs.now()), time.Second))
 			return err
 		})
 		switch {
 		case err != nil:
 			return nil, err
 		case swapped, bytes.Equal(found, written):
-			return a.openSession(s.secret, s.key, written)
+			return rs.open(s.secret, s.key, written)
 		case found == nil:
 			return nil, errSessionEnded
 		}
-		if s, err = a.openSession(s.secret, s.key, found); err != nil {
+		if s, err = rs.open(s.secret, s.key, found); err != nil {
 			return nil, fmt.Errorf("record: %w", err)
 		}
 	}
@@ -161,23 +179,23 @@ func (a *Auth) update(ctx context.Context, s *session, change func(*record)) (*s
 
 // create writes the record of a sign-in that began at began, trying again
 // while the store fails. It reports errStale if a sign-out was faster.
-func (a *Auth) create(ctx context.Context, secret []byte, r *record, began moment) (*session, error) {
+func (rs *records) create(ctx context.Context, secret []byte, r *record, began moment) (*session, error) {
 	key := seal.StoreKey("s", secret)
-	sealed := a.sealRecord(secret, key, r)
+	sealed := rs.seal(secret, key, r)
 	var claims idClaims
 	if err := decodeClaims(r.IDToken, &claims); err != nil {
 		return nil, err
 	}
-	places := a.placesOf(claims, r.Browser)
+	places := rs.placesOf(claims, r.Browser)
 	entry := indexed{Key: key, Expires: r.Expires, SID: claims.SessionID != "", Alg: claims.alg}
 	// Retry each step alone. Running an earlier one again could re-create an
 	// index entry that a sign-out has removed.
-	err := once.Insist(ctx, func() error { return a.index(ctx, places, entry, began) })
+	err := once.Insist(ctx, func() error { return rs.enter(ctx, places, entry, began) })
 	if err != nil {
 		return nil, err
 	}
 	err = once.Insist(ctx, func() error {
-		found, swapped, err := once.Swap(ctx, a.store, key, nil, sealed, a.remaining(r, a.now()))
+		found, swapped, err := once.Swap(ctx, rs.store, key, nil, sealed, rs.remaining(r, rs.now()))
 		if err == nil && !swapped && !bytes.Equal(found, sealed) {
 			err = errors.New("the store holds another record under a new key")
 		}
@@ -188,18 +206,18 @@ func (a *Auth) create(ctx context.Context, secret []byte, r *record, began momen
 	}
 	var there bool
 	err = once.Insist(ctx, func() (err error) {
-		there, err = a.stillIndexed(ctx, places, key)
+		there, err = rs.stillIndexed(ctx, places, key)
 		return err
 	})
 	if err == nil && !there {
-		err = cmp.Or(once.Insist(ctx, func() error { return once.Delete(ctx, a.store, key) }), errStale)
+		err = cmp.Or(once.Insist(ctx, func() error { return once.Delete(ctx, rs.store, key) }), errStale)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &session{
 		secret: secret, key: key, sealed: sealed, record: r,
-		user: newUser(claims, r.IDToken, r.HomeAccount, a.cfg.NameClaim),
+		user: newUser(claims, r.IDToken, r.HomeAccount, rs.nameClaim),
 	}, nil
 }
 
@@ -212,4 +230,35 @@ func (r *record) clone() *record {
 	c.Tokens = append([]held(nil), r.Tokens...)
 	c.Refusals = append([]refusal(nil), r.Refusals...)
 	return &c
+}
+
+// getKnown is get of a record that may be known: in a store in this process
+// it need not be looked for again.
+func (rs *records) getKnown(ctx context.Context, key string, known *session) ([]byte, bool, error) {
+	if known != nil && known.place != nil {
+		if sealed, ok := known.place.read(); ok {
+			return sealed, true, nil
+		}
+	}
+	return rs.get(ctx, key)
+}
+
+// get is one bounded Get. A store in this process needs no bound.
+func (rs *records) get(ctx context.Context, key string) ([]byte, bool, error) {
+	if rs.opened.near != nil {
+		value, ok, err := rs.store.Get(ctx, key)
+		return value, ok, once.Failed(err)
+	}
+	return once.Get(ctx, rs.store, key)
+}
+
+// touch keeps an idle timeout at bay, without holding the request up.
+func (rs *records) touch(ctx context.Context, s *session, now time.Time) {
+	idle := rs.idle
+	if idle == 0 || now.Sub(time.Unix(s.record.Seen, 0)) < idle/10 {
+		return
+	}
+	rs.chores.Go(ctx, "touch."+s.key, once.CallTimeout, func(ctx context.Context) {
+		rs.update(ctx, s, func(r *record) { r.Seen = max(r.Seen, rs.now().Unix()) })
+	})
 }

@@ -92,7 +92,7 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 // they find a claim whose owner is gone and start anew.
 func (a *Auth) endClaim(ctx context.Context, claim *once.Lease, outcome []byte) {
 	if err := claim.End(ctx, outcome); err != nil {
-		a.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("claim not settled: %w", err)})
+		a.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("claim not settled: %w", err)})
 	}
 }
 
@@ -107,7 +107,7 @@ func (a *Auth) settled(ctx context.Context, key string, outcome []byte, b *brows
 		return nil, errStale
 	}
 	done := &redeemed{secret: plain[1:], refused: plain[0] == 1}
-	s, err := a.freshSession(ctx, done.secret)
+	s, err := a.records.fresh(ctx, done.secret)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 	if err != nil {
 		return nil, err
 	}
-	a.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.asked)})
+	a.report.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.asked)})
 	// A token of Entra's is for one API. At a sign-in that need not be the one
 	// the scopes are of, so it says nothing about them.
 	telling := tx.Interactive || meta.rule.Segment == ""
@@ -195,7 +195,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	var before *session
 	if secret, err := a.keys.Open("extend", b.secret, tx.ID, tx.Session); err == nil {
 		err := once.Insist(ctx, func() (err error) {
-			before, err = a.freshSession(ctx, secret)
+			before, err = a.records.fresh(ctx, secret)
 			return err
 		})
 		if err != nil {
@@ -208,12 +208,12 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	if tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
 		err := once.Insist(ctx, func() error {
 			entry := indexed{Key: before.key, Expires: before.record.Expires, SID: id.SessionID != "", Alg: id.alg}
-			return a.index(ctx, a.placesOf(id.idClaims, before.record.Browser), entry, tx.Moment)
+			return a.records.enter(ctx, a.records.placesOf(id.idClaims, before.record.Browser), entry, tx.Moment)
 		})
 		if err != nil {
 			return nil, err
 		}
-		s, err := a.update(ctx, before, func(r *record) {
+		s, err := a.records.update(ctx, before, func(r *record) {
 			r.IDToken, r.Hint = id.raw, ""
 			if home != "" {
 				r.HomeAccount = home
@@ -231,7 +231,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 		IDToken: id.raw, HomeAccount: home, Browser: b.hash(),
 	}
 	r.add(token, answer.RefreshToken)
-	s, err := a.create(ctx, seal.Random(secretLen), r, tx.Moment)
+	s, err := a.records.create(ctx, seal.Random(secretLen), r, tx.Moment)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +239,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 		// If this fails, the old record ends by its own time: no cookie is
 		// left that names it.
 		if once.Delete(ctx, a.store, before.key) == nil {
-			a.unindexLater(ctx, before)
+			a.records.unindexLater(ctx, before)
 		}
 	}
 	return s, nil

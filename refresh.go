@@ -105,7 +105,7 @@ func (a *Auth) refreshLeased(ctx context.Context, s *session, req *TokenRequest)
 // sibling has been here, or the issuer has refused already. With neither it
 // returns the session as it is now.
 func (a *Auth) consult(ctx context.Context, s *session, req *TokenRequest) (*session, *renewed, error) {
-	s, err := a.freshSession(ctx, s.secret)
+	s, err := a.records.fresh(ctx, s.secret)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -170,8 +170,8 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 	}
 	took, newest := a.now().Sub(start), cmp.Or(answer.RefreshToken, sent)
 	if namesOther(s.record.IDToken, answer.IDToken) {
-		a.endLater(ctx, s)
-		a.event(ctx, Event{Name: EventSessionEnded, User: s.user, Err: errors.New("iss or sub of the refreshed ID token is another user's")})
+		a.records.endLater(ctx, s)
+		a.report.event(ctx, Event{Name: EventSessionEnded, User: s.user, Err: errors.New("iss or sub of the refreshed ID token is another user's")})
 		a.revokeLater(ctx, meta, newest)
 		return nil, req.needs(ReasonSignIn, "", nil)
 	}
@@ -187,7 +187,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 		return nil, req.needs(ReasonSignIn, "", nil)
 	}
 	a.backoff.clear(s.key)
-	a.event(ctx, Event{Name: EventRefreshed, User: s.user, Scopes: token.Scopes, Duration: took})
+	a.report.event(ctx, Event{Name: EventRefreshed, User: s.user, Scopes: token.Scopes, Duration: took})
 	if answer.IDToken != "" && !*kept { // a store that fails has other worries
 		s = a.takeHint(ctx, meta, s, answer)
 	}
@@ -209,7 +209,7 @@ func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *se
 func (a *Auth) saveRefreshed(ctx context.Context, meta *metadata, l *once.Lease, kept *bool, s *session, newest string, change func(*record)) *session {
 	saving, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
-	saved, err := a.update(saving, s, change)
+	saved, err := a.records.update(saving, s, change)
 	switch {
 	case err == nil:
 		return saved
@@ -250,31 +250,31 @@ func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req
 func (a *Auth) saveLater(ctx context.Context, l *once.Lease, s *session, change func(*record), gone func(context.Context)) *session {
 	next := &session{secret: s.secret, key: s.key, sealed: s.sealed, place: s.place, record: s.record.clone(), user: s.user}
 	change(next.record)
-	a.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
+	a.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
 	// Under a name of its own: were another save of this session under way,
 	// this one must not be taken for it.
-	a.background(ctx, "save."+l.Key+seal.Encode(seal.Random(8)), saveLimit, func(ctx context.Context) {
+	a.chores.Go(ctx, "save."+l.Key+seal.Encode(seal.Random(8)), saveLimit, func(ctx context.Context) {
 		defer l.End(ctx, nil)
-		_, err := a.update(ctx, s, change)
+		_, err := a.records.update(ctx, s, change)
 		switch {
 		case errors.Is(err, errSessionEnded):
 			gone(ctx)
 		case err != nil:
-			a.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
+			a.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
 		}
 	})
 	return next
 }
 
 // endLater deletes a session that must not go on, when the store lets us.
-func (a *Auth) endLater(ctx context.Context, s *session) {
-	if once.Delete(ctx, a.store, s.key) == nil {
-		a.unindexLater(ctx, s)
+func (rs *records) endLater(ctx context.Context, s *session) {
+	if once.Delete(ctx, rs.store, s.key) == nil {
+		rs.unindexLater(ctx, s)
 		return
 	}
-	a.background(ctx, "end."+s.key, saveLimit, func(ctx context.Context) {
-		if once.Insist(ctx, func() error { return once.Delete(ctx, a.store, s.key) }) == nil {
-			a.unindexLater(ctx, s)
+	rs.chores.Go(ctx, "end."+s.key, saveLimit, func(ctx context.Context) {
+		if once.Insist(ctx, func() error { return once.Delete(ctx, rs.store, s.key) }) == nil {
+			rs.unindexLater(ctx, s)
 		}
 	})
 }
@@ -359,7 +359,7 @@ func namesOther(signIn, refreshed string) bool {
 // done nothing wrong. The user's claims stay the sign-in's in any case.
 func (a *Auth) takeHint(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) *session {
 	if err := a.checkRefreshed(ctx, meta, s, answer); err != nil {
-		a.event(ctx, Event{Name: EventIDTokenIgnored, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
+		a.report.event(ctx, Event{Name: EventIDTokenIgnored, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
 		return s
 	}
 	if len(answer.IDToken) > maxHint {
@@ -368,7 +368,7 @@ func (a *Auth) takeHint(ctx context.Context, meta *metadata, s *session, answer 
 	ctx, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
 	signIn := s.record.IDToken
-	saved, err := a.update(ctx, s, func(r *record) {
+	saved, err := a.records.update(ctx, s, func(r *record) {
 		if r.IDToken == signIn { // no later sign-in has brought a newer one
 			r.Hint = answer.IDToken
 			r.trim()
@@ -412,15 +412,15 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 	if reason == "" {
 		err = &temporaryError{err}
 		a.backoff.set(s.key, pauseAfter(answer, err, a.now()))
-		a.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
+		a.report.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 		return err
 	}
 	if reason == ReasonRefused {
-		now, readErr := a.freshSession(ctx, s.secret)
+		now, readErr := a.records.fresh(ctx, s.secret)
 		switch {
 		case readErr != nil: // whether it was replaced is not known
 			err = &temporaryError{fmt.Errorf("refresh token refused, session not read again: %w", readErr)}
-			a.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
+			a.report.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 			return err
 		case now == nil: // a sign-out gave the refresh token back
 			return req.needs(ReasonSignIn, "", err)
@@ -428,7 +428,7 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 			return errRotated
 		}
 	}
-	a.event(ctx, Event{Name: EventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
+	a.report.event(ctx, Event{Name: EventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
 	dead, asked := refusalKeys(s.record.Refresh, req)
 	f := refusal{Key: asked, Reason: reason, Claims: answer.claims, Time: a.now().Unix()}
 	if reason == ReasonRefused {
@@ -436,8 +436,8 @@ func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest,
 	}
 	ctx, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
-	if _, saveErr := a.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
-		a.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
+	if _, saveErr := a.records.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
+		a.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
 	}
 	return req.needs(reason, cmp.Or(answer.claims, req.Claims), err)
 }

@@ -213,7 +213,8 @@ func TestRefreshHolderStopped(t *testing.T) {
 		<-stopped
 		// Cut off from the store, its beats do not arrive; the sibling's calls do.
 		l.store.Set(faulty.Fails)
-		l.replicas[1].store = &faulty.Troubled{Store: l.store.Store}
+		beside := &faulty.Troubled{Store: l.store.Store}
+		l.replicas[1].store, l.replicas[1].records.store = beside, beside
 		l.mustToken(1, cookies, TokenRequest{})
 		close(release)
 		if err := <-done; err == nil {

@@ -3,14 +3,11 @@ package signin
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/seed454743b5/signin/internal/once"
-	"github.com/seed454743b5/signin/internal/text"
 )
 
 // retryAfterDown is what a client is told when the issuer or the store fails.
@@ -23,38 +20,8 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, p Page, id string, e
 		id = newReference()
 	}
 	p.Reference = id
-	a.event(r.Context(), Event{Name: EventRejected, Reference: id, Page: p.Kind, Status: p.Status, Err: err})
+	a.report.event(r.Context(), Event{Name: EventRejected, Reference: id, Page: p.Kind, Status: p.Status, Err: err})
 	writePage(w, r, p, a.cfg.Page)
-}
-
-// event logs one thing that happened, under a name that does not change, and
-// tells Config.Observe.
-func (a *Auth) event(ctx context.Context, e Event) {
-	// Observe keeps what it gets for as long as it likes, and may modify it.
-	e.Scopes = slices.Clone(e.Scopes)
-	if e.User != nil {
-		e.User = &User{Issuer: e.User.Issuer, Subject: e.User.Subject}
-	}
-	attrs := make([]slog.Attr, 0, 8)
-	add := func(set bool, attr slog.Attr) {
-		if set {
-			attrs = append(attrs, attr)
-		}
-	}
-	add(e.Reference != "", slog.String("ref", e.Reference))
-	add(e.User != nil, slog.Any("user", e.User))
-	add(e.Reason != "", slog.String("reason", string(e.Reason)))
-	add(len(e.Scopes) > 0, slog.Any("scopes", e.Scopes))
-	add(e.Page != "", slog.String("page", string(e.Page)))
-	add(e.Duration > 0, slog.Duration("took", e.Duration))
-	if e.Err != nil {
-		// Bounded: parts of it may be the issuer's words.
-		attrs = append(attrs, slog.String("cause", text.Printable(e.Err.Error(), 500)))
-	}
-	a.log.LogAttrs(ctx, e.level(), "signin: "+string(e.Name), attrs...)
-	if a.cfg.Observe != nil {
-		a.cfg.Observe(ctx, e)
-	}
 }
 
 // unavailable is the page for a failure that is not the user's.

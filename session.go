@@ -133,31 +133,31 @@ func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
 		return nil, err
 	}
 	secret, key, known := c.secret, c.key, c.known
-	sealed, ok, err := a.getKnown(ctx, key, known)
+	sealed, ok, err := a.records.getKnown(ctx, key, known)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		a.opened.forget(key)
+		a.records.opened.forget(key)
 		return nil, nil
 	}
 	s := known
 	if s == nil || !seal.Same(s.sealed, sealed) {
-		if s, err = a.openSession(secret, key, sealed); err != nil {
+		if s, err = a.records.open(secret, key, sealed); err != nil {
 			return nil, nil // made with a dropped key
 		}
 		s.cookie = c.name
-		a.opened.locate(s)
+		a.records.opened.locate(s)
 	}
 	if !c.found || s != known {
-		a.opened.put(c.cookie, s)
+		a.records.opened.put(c.cookie, s)
 	}
 	now := a.now()
-	if a.remaining(s.record, now) <= 0 {
-		a.opened.forget(key)
+	if a.records.remaining(s.record, now) <= 0 {
+		a.records.opened.forget(key)
 		return nil, nil
 	}
-	a.touch(ctx, s, now)
+	a.records.touch(ctx, s, now)
 	return s, nil
 }
 
@@ -180,7 +180,7 @@ func (a *Auth) recall(r *http.Request) (c recalled, err error) {
 			return recalled{}, nil
 		}
 		// Under the name that it is sealed for, and no other.
-		if c.known = a.opened.byCookie(c.cookie); c.known != nil && c.known.cookie == c.name {
+		if c.known = a.records.opened.byCookie(c.cookie); c.known != nil && c.known.cookie == c.name {
 			c.secret, c.key, c.found = c.known.secret, c.known.key, true
 			return c, nil
 		}
@@ -189,40 +189,9 @@ func (a *Auth) recall(r *http.Request) (c recalled, err error) {
 		return recalled{}, err
 	}
 	c.key = seal.StoreKey("s", c.secret)
-	c.known = a.opened.byKey(c.key)
+	c.known = a.records.opened.byKey(c.key)
 	c.found = c.known != nil && c.cookie == ""
 	return c, nil
-}
-
-// getKnown is get of a record that may be known: in a store in this process
-// it need not be looked for again.
-func (a *Auth) getKnown(ctx context.Context, key string, known *session) ([]byte, bool, error) {
-	if known != nil && known.place != nil {
-		if sealed, ok := known.place.read(); ok {
-			return sealed, true, nil
-		}
-	}
-	return a.get(ctx, key)
-}
-
-// get is one bounded Get. A store in this process needs no bound.
-func (a *Auth) get(ctx context.Context, key string) ([]byte, bool, error) {
-	if a.opened.near != nil {
-		value, ok, err := a.store.Get(ctx, key)
-		return value, ok, once.Failed(err)
-	}
-	return once.Get(ctx, a.store, key)
-}
-
-// touch keeps an idle timeout at bay, without holding the request up.
-func (a *Auth) touch(ctx context.Context, s *session, now time.Time) {
-	idle := a.cfg.IdleTimeout
-	if idle == 0 || now.Sub(time.Unix(s.record.Seen, 0)) < idle/10 {
-		return
-	}
-	a.background(ctx, "touch."+s.key, once.CallTimeout, func(ctx context.Context) {
-		a.update(ctx, s, func(r *record) { r.Seen = max(r.Seen, a.now().Unix()) })
-	})
 }
 
 // readSecret returns the 32 bytes in the session cookie, nil if there are

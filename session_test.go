@@ -401,8 +401,8 @@ func TestRememberedUnderItsOwnValue(t *testing.T) {
 		return me["sub"]
 	}
 	for _, raw := range []string{victim + `"`, `"` + victim, victim + "\\", victim + "\x00"} {
-		if s := a.opened.byCookie(victim); s != nil {
-			a.opened.forget(s.key)
+		if s := a.records.opened.byCookie(victim); s != nil {
+			a.records.opened.forget(s.key)
 		}
 		who(raw, a.session(bob))
 		if got := who(victim); got != "alice" {

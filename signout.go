@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
@@ -113,7 +112,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	ctx := context.WithoutCancel(r.Context())
 	var s *session
 	if secret != nil {
-		if s, err = a.freshSession(ctx, secret); err != nil {
+		if s, err = a.records.fresh(ctx, secret); err != nil {
 			return nil, err
 		}
 	}
@@ -136,8 +135,8 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	if s == nil {
 		return nil, nil
 	}
-	a.unindexLater(ctx, s)
-	a.event(ctx, Event{Name: EventSignedOut, User: s.user})
+	a.records.unindexLater(ctx, s)
+	a.report.event(ctx, Event{Name: EventSignedOut, User: s.user})
 	if meta, err := a.issuer.metadata(r.Context()); err == nil {
 		a.revokeLater(ctx, meta, s.record.Refresh)
 	}
@@ -153,11 +152,11 @@ func (a *Auth) besides(s *session, b *browser) *ending {
 	others := func(e indexed) bool { return s == nil || e.Key != s.key }
 	switch {
 	case s != nil && s.user.sid != "":
-		return a.newEnding(indexSID, s.user.sid, true, others)
+		return a.records.newEnding(indexSID, s.user.sid, true, others)
 	case s != nil:
-		return a.newEnding(indexBrowser, string(s.record.Browser), true, others)
+		return a.records.newEnding(indexBrowser, string(s.record.Browser), true, others)
 	case b != nil:
-		return a.newEnding(indexBrowser, string(b.hash()), false, others)
+		return a.records.newEnding(indexBrowser, string(b.hash()), false, others)
 	}
 	return &ending{ended: map[string]bool{}} // nothing
 }
@@ -199,23 +198,14 @@ func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) 
 	if meta.RevocationEndpoint == "" || refresh == "" {
 		return
 	}
-	a.background(ctx, "revoke."+seal.StoreKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
+	a.chores.Go(ctx, "revoke."+seal.StoreKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
 		form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
 		resp, _, _, err := a.postForm(ctx, meta, meta.RevocationEndpoint, form)
 		if err == nil && resp.StatusCode/100 != 2 {
 			err = fmt.Errorf("revocation endpoint answered with status %d", resp.StatusCode)
 		}
 		if err != nil {
-			a.event(ctx, Event{Name: EventRevokeFailed, Err: err})
+			a.report.event(ctx, Event{Name: EventRevokeFailed, Err: err})
 		}
-	})
-}
-
-// background runs a chore that nobody waits for but Close. A chore of the
-// same name that is under way is not begun again.
-func (a *Auth) background(ctx context.Context, name string, limit time.Duration, fn func(context.Context)) {
-	a.chores.Start(ctx, name, limit, func(ctx context.Context) (struct{}, error) {
-		fn(ctx)
-		return struct{}{}, nil
 	})
 }

@@ -159,7 +159,7 @@ func TestSignOutWithFullStore(t *testing.T) {
 		if a.opens(t, first) || a.opens(t, second) {
 			t.Error("a session lives on")
 		}
-		until(t, func() bool { return a.signOuts.now(t.Context()) != nil })
+		until(t, func() bool { return a.records.signOuts.now(t.Context()) != nil })
 	})
 	if err := a.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func TestSignOutBySkewedReplicas(t *testing.T) {
 				return r.SignOutUser(l.t.Context(), l.issuer.URL(), "alice")
 			},
 			"sid": func(l *lab, r *replica, sid string) error {
-				_, err := r.endIndexed(l.t.Context(), indexSID, sid)
+				_, err := r.records.endIndexed(l.t.Context(), indexSID, sid)
 				return err
 			},
 		} {
@@ -268,7 +268,7 @@ func TestCallbackOnReplicaBehind(t *testing.T) {
 // user who was signed out once more, and not for longer.
 func TestSignOutCountLost(t *testing.T) {
 	for name, lose := range map[string]func(a *app, before moment){
-		"all of it":      func(a *app, _ moment) { a.store.Delete(context.Background(), a.signOuts.key) },
+		"all of it":      func(a *app, _ moment) { a.store.Delete(context.Background(), a.records.signOuts.key) },
 		"the last of it": func(a *app, before moment) { setCount(a, before) },
 		"another count":  func(a *app, _ moment) { setCount(a, moment(nil).next()) },
 	} {
@@ -278,7 +278,7 @@ func TestSignOutCountLost(t *testing.T) {
 			if err := a.SignOutUser(t.Context(), a.issuer.URL(), "bob"); err != nil {
 				t.Fatal(err)
 			}
-			before := a.signOuts.now(t.Context())
+			before := a.records.signOuts.now(t.Context())
 			callback := a.toCallback(b, "/me")
 			for range 2 {
 				if err := a.SignOutUser(t.Context(), a.issuer.URL(), "alice"); err != nil {
@@ -299,8 +299,8 @@ func TestSignOutCountLost(t *testing.T) {
 
 func setCount(a *app, m moment) {
 	ctx := context.Background()
-	found, _ := once.ReadFresh(ctx, a.store, a.signOuts.key)
-	once.Swap(ctx, a.store, a.signOuts.key, found, m, time.Hour)
+	found, _ := once.ReadFresh(ctx, a.store, a.records.signOuts.key)
+	once.Swap(ctx, a.store, a.records.signOuts.key, found, m, time.Hour)
 }
 
 func TestMoment(t *testing.T) {

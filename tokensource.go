@@ -132,7 +132,7 @@ func (a *Auth) acquire(ctx context.Context, v *visit, req TokenRequest) (*held, 
 		if t.due(now) && a.worthAsking(s, &req, now) {
 			renewal := req
 			renewal.reject = t.Access
-			a.background(ctx, "renew."+s.key, refreshLimit, func(ctx context.Context) { a.refresh(ctx, s, renewal) })
+			a.chores.Go(ctx, "renew."+s.key, refreshLimit, func(ctx context.Context) { a.refresh(ctx, s, renewal) })
 		}
 		return t, nil
 	}

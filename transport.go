@@ -169,7 +169,7 @@ func (req *TokenRequest) giveUp(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveWait)
 	defer cancel()
-	saved, err := a.update(ctx, s, func(r *record) {
+	saved, err := a.records.update(ctx, s, func(r *record) {
 		_, asked := refusalKeys(r.Refresh, req)
 		r.refuse(refusal{Key: asked, Reason: ReasonClaims, Claims: req.Claims, Time: a.now().Unix()})
 	})

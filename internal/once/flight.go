@@ -232,3 +232,16 @@ func (t *Turns) Take(ctx context.Context, key string, patience time.Duration) (d
 		}
 	}
 }
+
+// Chores run what nobody waits for but the end of the process. The zero value
+// is ready for use.
+type Chores struct{ Flights[struct{}] }
+
+// Go starts a chore, with limit to finish in. A chore of the same name that is
+// under way is not begun again.
+func (c *Chores) Go(ctx context.Context, name string, limit time.Duration, chore func(context.Context)) {
+	c.Start(ctx, name, limit, func(ctx context.Context) (struct{}, error) {
+		chore(ctx)
+		return struct{}{}, nil
+	})
+}
