@@ -3,6 +3,7 @@ package signin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -85,19 +86,29 @@ func (i *issuer) metadata(ctx context.Context) (*metadata, error) {
 
 func (i *issuer) fetch(ctx context.Context) (*metadata, error) {
 	meta, err := i.discover(ctx)
+	if old := i.settle(meta, err); old && err != nil {
+		i.report(ctx, fmt.Errorf("metadata older than a day serves: %w", err))
+	}
+	return meta, err
+}
+
+// settle takes in what a fetch came to, and reports whether there was metadata
+// before it.
+func (i *issuer) settle(meta *metadata, err error) (old bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	old = i.meta != nil
 	if err != nil {
 		i.retry = i.now().Add(min(time.Second<<min(i.failures, 10), maxBackoff))
 		i.failures++
 		i.err = &issuerError{err}
-		return nil, err
+		return old
 	}
 	if i.meta != nil && i.meta.JWKSURI == meta.JWKSURI {
 		meta.keys.source, meta.logoutKeys.source = i.meta.keys.source, i.meta.logoutKeys.source
 	}
 	i.meta, i.fetched, i.failures, i.err, i.retry = meta, i.now(), 0, nil, time.Time{}
-	return meta, nil
+	return old
 }
 
 func (i *issuer) newKeySource(url string) *keySource {

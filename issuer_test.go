@@ -112,6 +112,12 @@ func TestIssuerDownLater(t *testing.T) {
 	if p := a.browser().Send(&signintest.Request{URL: a.url + "/me", Activated: true}); p.Status != http.StatusSeeOther {
 		t.Errorf("%d, want a challenge from what is known", p.Status)
 	}
+	if err := a.Auth.issuer.fetches.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(a.log.String(), "metadata older than a day serves") {
+		t.Errorf("the log does not say that old metadata serves:\n%s", a.log)
+	}
 	a.issuer.Heal()
 	a.clock.advance(time.Minute)
 	if got := a.subject(a.browser()); got != "alice" {

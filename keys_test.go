@@ -2,6 +2,7 @@ package signin
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -68,7 +69,17 @@ func TestOldKeysServe(t *testing.T) {
 		"hanging":  {Hang: hang},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newApp(t)
+			var a *app
+			a = newApp(t, func(o *appOptions) {
+				o.config = func(c *Config) {
+					c.Observe = func(ctx context.Context, e Event) {
+						if e.Name == EventIssuerFailing { // an observer may ask who is there, and whether we are ready
+							a.Ready(ctx)
+							a.Auth.issuer.meta.keys.source.current(ctx)
+						}
+					}
+				}
+			})
 			a.signIn()
 			a.clock.advance(keyAge - time.Second)
 			before := a.issuer.Count(signintest.EndpointKeys)

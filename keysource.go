@@ -189,18 +189,7 @@ func (k *keySource) begin(ctx context.Context) *once.Flight[*keySet] {
 func (k *keySource) fetch(ctx context.Context) (set *keySet, err error) {
 	err = once.ErrNoResult
 	defer func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.running, k.err = nil, err
-		switch {
-		case err != nil:
-			k.notUntil = k.begun.Add(keyRetry)
-		case k.set == nil: // the first
-			k.set, k.loaded = set, k.begun
-		default:
-			k.set, k.loaded, k.notUntil = set, k.begun, k.begun.Add(keyInterval)
-		}
-		if err != nil && k.set != nil && k.begun.Sub(k.loaded) >= keyAge && k.report != nil {
+		if old := k.settle(set, err); old && err != nil {
 			k.report(ctx, fmt.Errorf("keys older than an hour serve: %w", err))
 		}
 	}()
@@ -212,4 +201,22 @@ func (k *keySource) fetch(ctx context.Context) (set *keySet, err error) {
 		err = fmt.Errorf("the issuer's keys cannot be fetched from %s: %w", text.Printable(k.url, 200), bounded(err))
 	}
 	return set, err
+}
+
+// settle takes in what a fetch came to, and reports whether old keys were there
+// before it.
+func (k *keySource) settle(set *keySet, err error) (old bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old = k.set != nil && k.begun.Sub(k.loaded) >= keyAge
+	k.running, k.err = nil, err
+	if err != nil {
+		k.notUntil = k.begun.Add(keyRetry)
+		return old
+	}
+	if k.set != nil { // the first load does not count
+		k.notUntil = k.begun.Add(keyInterval)
+	}
+	k.set, k.loaded = set, k.begun
+	return old
 }
