@@ -353,29 +353,3 @@ func TestEntraLies(t *testing.T) {
 		})
 	}
 }
-
-// At a sign-in Entra's token is for one API, which says nothing about scopes
-// of another: they were not refused, and a refresh brings them.
-func TestEntraScopesOfTwoAPIs(t *testing.T) {
-	const read = "api://orders/Read"
-	a := newApp(t, entraApp(Entra(EntraGlobal, contoso), func(c *Config) { c.Scopes = []string{"User.Read"} }))
-	a.issuer.Update(func(b *signintest.Behaviour) {
-		b.User = "carol"
-		b.EditTokenResponse = func(call signintest.Call, body map[string]any) {
-			if call.Form.Get("scope") == "" { // of a code or refresh token for both
-				body["scope"] = "openid profile offline_access User.Read"
-			}
-		}
-	})
-	a.mux.HandleFunc("/orders", func(w http.ResponseWriter, r *http.Request) {
-		if _, err := TokenSource(r.Context(), read).Token(); err != nil {
-			a.Challenge(w, r, err)
-		}
-	})
-	if p := a.browser().Open(a.url + "/orders"); p.Status != http.StatusOK {
-		t.Errorf("got %d %.300s, want the orders", p.Status, p.Body)
-	}
-	if n := a.issuer.Count(signintest.EndpointAuthorize); n != 1 {
-		t.Errorf("%d visits to the issuer, want 1", n)
-	}
-}

@@ -58,7 +58,7 @@ func (i *Issuer) issueCode(g *grant) string {
 		i.consents[key] = map[string]bool{}
 	}
 	for _, s := range g.scopes {
-		i.consents[key][s] = true
+		i.consents[key][i.behaviour.Load().meaning(s)] = true
 	}
 	return code
 }

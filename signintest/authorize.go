@@ -103,6 +103,11 @@ func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client
 	if !x.b.knowResources(q["resource"]) {
 		return &OAuthError{Code: "invalid_target"}
 	}
+	if x.b.Entra && !x.v1 {
+		if e := x.b.checkScopes(scopes); e != nil {
+			return e
+		}
+	}
 	user, ok := x.b.user(q.Get("login_hint"))
 	if !ok {
 		return &OAuthError{Code: "access_denied", Description: "there is no such user"}
@@ -126,7 +131,12 @@ func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client
 		clientInfo: q.Get("client_info") == "1", tenant: x.tenant, v1: x.v1,
 		codeExpiry: x.b.now().Add(time.Minute),
 	}
-	if acr := strings.Fields(q.Get("acr_values")); len(acr) > 0 {
+	switch acr := strings.Fields(q.Get("acr_values")); {
+	case x.b.Entra:
+		// acr_values is not read. Who is asked for a context, shows it.
+		g.idACRs = acrs(g.claims, "id_token")
+		g.acrs = append(acrs(g.claims, "access_token"), g.idACRs...)
+	case len(acr) > 0:
 		g.acr = acr[0]
 	}
 	code := i.issueCode(g)

@@ -40,9 +40,16 @@ type Behaviour struct {
 	// Entra makes the issuer look like Microsoft Entra ID: any tenant in
 	// place of the first path element, {tenantid} in the discovery documents of
 	// common and organizations, v1 endpoints beside v2.0, the claims tid, oid
-	// and ver, and Entra's way to say that consent is missing. The URL of the
-	// issuer must be https://host/tenant/v2.0, or https://host/tenant for v1.
+	// and ver, and Entra's errors. Scopes have APIs: an authorization request
+	// may name those of several, a token request those of one. The claim acrs is
+	// there for those who ask for it by claims; acr_values is not read. The URL of
+	// the issuer must be https://host/tenant/v2.0, or https://host/tenant for v1.
 	Entra bool
+
+	// APIs are the APIs that Entra knows beside Microsoft Graph. A scope of
+	// another is refused with invalid_resource (AADSTS500011). Nil means that it
+	// knows all.
+	APIs []API
 
 	// Alg is the algorithm of ID tokens and the only one announced: RS256
 	// (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512
@@ -173,6 +180,12 @@ type Client struct {
 	// AuthMethod, if not empty, is the only authentication method accepted.
 	AuthMethod string
 
+	// OwnKey makes Entra sign the client's ID tokens with a key of its own, as
+	// for an application with claims mapping. The key is published only in the
+	// key set that ?appid=ID asks for, which the discovery document names when it
+	// is asked with ?appid=ID.
+	OwnKey bool
+
 	// RedirectURIs are compared exactly. None means that any will do.
 	RedirectURIs []string
 
@@ -240,6 +253,7 @@ func (b *Behaviour) clone() *Behaviour {
 	c := *b
 	c.AuthMethods = slices.Clone(b.AuthMethods)
 	c.Consented = slices.Clone(b.Consented)
+	c.APIs = slices.Clone(b.APIs)
 	c.Resources = slices.Clone(b.Resources)
 	c.Clients = slices.Clone(b.Clients)
 	for n := range c.Clients {

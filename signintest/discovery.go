@@ -41,6 +41,9 @@ func (i *Issuer) discovery(w http.ResponseWriter, x *exchange) {
 	if !x.b.OmitEndSession {
 		doc["end_session_endpoint"] = url(EndpointEndSession)
 	}
+	if _, own := x.appKeyClient(); own {
+		doc["jwks_uri"] = url(EndpointKeys) + "?" + x.r.URL.RawQuery
+	}
 	if x.b.EditDiscovery != nil {
 		x.b.EditDiscovery(doc)
 	}
@@ -53,15 +56,22 @@ func (i *Issuer) jwks(w http.ResponseWriter, x *exchange) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	i.mu.Lock()
-	keys := make([]map[string]any, len(i.keys))
-	for n, k := range i.keys {
+	published := i.published()
+	if client, own := x.appKeyClient(); own {
+		k, err := i.ownKey(client.ID, x.b.alg())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		published = append(published, k)
+	}
+	keys := make([]map[string]any, len(published))
+	for n, k := range published {
 		keys[n] = k.JWK()
 		if x.b.Entra {
 			keys[n]["issuer"] = i.announcedIssuer(x)
 		}
 	}
-	i.mu.Unlock()
 	doc := map[string]any{"keys": keys}
 	if x.b.EditKeys != nil {
 		x.b.EditKeys(doc)

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -130,9 +129,4 @@ func (u User) clientInfo() string {
 		panic("signintest: encoding client_info: " + err.Error())
 	}
 	return base64.RawURLEncoding.EncodeToString(body)
-}
-
-// reserved reports whether a scope is about the sign-in and not about an API.
-func reserved(scope string) bool {
-	return slices.Contains([]string{"openid", "profile", "email", "offline_access"}, scope)
 }

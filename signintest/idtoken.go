@@ -77,10 +77,20 @@ func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, acce
 	}
 	if x.b.Entra {
 		maps.Copy(claims, g.entraClaims())
+		if len(g.idACRs) > 0 {
+			claims["acrs"] = g.idACRs
+		}
 	}
 	maps.Copy(claims, g.user.Claims)
 	t := &IDToken{Channel: channel, User: g.user, ClientID: g.clientID, Code: code, AccessToken: accessToken,
 		Claims: claims}
+	if client, _ := x.b.client(g.clientID); x.b.Entra && client.OwnKey {
+		own, err := i.ownKey(client.ID, x.b.alg())
+		if err != nil {
+			return "", err
+		}
+		t.Signing.Key = &own
+	}
 	if x.b.EditIDToken != nil {
 		x.b.EditIDToken(t)
 	}

@@ -92,6 +92,7 @@ type Issuer struct {
 	sessions map[string]*session // by the value of the issuer's cookie
 	consents map[consent]map[string]bool
 	jtis     map[string]bool
+	own      map[string]Key // of Client.OwnKey, by client
 	secrets  []string
 	newest   map[string]string // the last ID token of a session, by its sid
 	calls    map[Endpoint][]Call
@@ -128,6 +129,7 @@ func NewIssuer(tb testing.TB, options *IssuerOptions) *Issuer {
 		newest:   map[string]string{},
 		consents: map[consent]map[string]bool{},
 		jtis:     map[string]bool{},
+		own:      map[string]Key{},
 		calls:    map[Endpoint][]Call{},
 		arrived:  make(chan struct{}),
 		failing:  map[Endpoint]Fault{},

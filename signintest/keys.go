@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -152,4 +153,31 @@ func (p *pool) put(keys []Key) {
 	for _, k := range keys {
 		p.free[family(k.Alg)] = append(p.free[family(k.Alg)], k.Private)
 	}
+}
+
+// published are the keys of the key set.
+func (i *Issuer) published() []Key {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.keys)
+}
+
+// ownKey is the key of a client with [Client].OwnKey.
+func (i *Issuer) ownKey(clientID, alg string) (Key, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if k, ok := i.own[clientID]; ok && k.Alg == alg {
+		return k, nil
+	}
+	k, err := i.borrow(alg)
+	if err == nil {
+		i.own[clientID] = k
+	}
+	return k, err
+}
+
+// appKeyClient is the client whose own key a request asks for by appid.
+func (x *exchange) appKeyClient() (Client, bool) {
+	client, ok := x.b.client(x.r.URL.Query().Get("appid"))
+	return client, ok && x.b.Entra && client.OwnKey
 }

@@ -23,6 +23,9 @@ type grant struct {
 	acr         string
 	session     session
 	clientInfo  bool
+	acrs        []string // Entra: authentication contexts shown
+	idACRs      []string // those that the ID token names
+	api         string   // Entra: that of the first token; guarded by Issuer.mu
 	tenant      string
 	v1          bool
 	redirectURI string
@@ -130,6 +133,9 @@ func (i *Issuer) redeem(x *exchange, client Client) (*issue, *OAuthError) {
 	}
 	is := &issue{grant: g, clientID: client.ID, scopes: g.scopes, resources: g.resources, audience: g.audience,
 		claims: g.claims, channel: BackChannel}
+	if oerr := i.oneAPI(x, is); oerr != nil {
+		return nil, oerr
+	}
 	if oerr := is.aim(x); oerr != nil {
 		return nil, oerr
 	}
@@ -158,6 +164,9 @@ func (i *Issuer) refresh(x *exchange, client Client) (*issue, *OAuthError) {
 	g := t.grant
 	is := &issue{grant: g, clientID: client.ID, scopes: g.scopes, resources: g.resources, audience: g.audience,
 		claims: g.claims, channel: RefreshChannel, refresh: x.b.RefreshTokens != RefreshKeep}
+	if oerr := i.oneAPI(x, is); oerr != nil {
+		return nil, oerr
+	}
 	if asked := strings.Fields(f.Get("scope")); len(asked) > 0 {
 		for _, s := range asked {
 			if !i.consented(x.b, g, s) {
@@ -191,13 +200,23 @@ func (i *Issuer) consented(b *Behaviour, g *grant, scope string) bool {
 	if b.RefreshNarrows {
 		return slices.Contains(g.scopes, scope)
 	}
-	return slices.Contains(b.Consented, scope) || i.consents[consent{g.clientID, g.user.Subject}][scope]
+	given := i.consents[consent{g.clientID, g.user.Subject}]
+	meaning := b.meaning(scope)
+	if api, ok := strings.CutSuffix(meaning, "/.default"); ok && b.Entra {
+		for s := range given { // what has been consented to, of that API
+			if a, _ := splitScope(s); a == api {
+				return true
+			}
+		}
+	}
+	return given[meaning] || slices.ContainsFunc(b.Consented, func(s string) bool { return b.meaning(s) == meaning })
 }
 
 func (b *Behaviour) missingConsent(scope string) *OAuthError {
 	if b.Entra {
-		return &OAuthError{Code: "invalid_grant", Description: "AADSTS65001: no consent for " + scope,
-			Extra: map[string]any{"suberror": "consent_required", "error_codes": []int{65001}}}
+		e := entraError("invalid_grant", "65001", "no consent for "+scope)
+		e.Extra["suberror"] = "consent_required"
+		return e
 	}
 	return &OAuthError{Code: "invalid_scope", Description: "no consent for " + scope}
 }
@@ -209,6 +228,9 @@ func (i *Issuer) clientCredentials(x *exchange, client Client) (*issue, *OAuthEr
 	is := &issue{clientID: client.ID, scopes: strings.Fields(x.call.Form.Get("scope"))}
 	if x.b.GrantScopes != nil {
 		is.scopes = x.b.GrantScopes(slices.Clone(is.scopes))
+	}
+	if oerr := i.oneAPI(x, is); oerr != nil {
+		return nil, oerr
 	}
 	if oerr := is.aim(x); oerr != nil {
 		return nil, oerr
@@ -231,7 +253,7 @@ func (is *issue) aim(x *exchange) *OAuthError {
 	if !x.b.knowResources(is.resources) {
 		return &OAuthError{Code: "invalid_target"}
 	}
-	return nil
+	return is.stepUp(x)
 }
 
 func (b *Behaviour) knowResources(asked []string) bool {
@@ -249,7 +271,7 @@ func (i *Issuer) tokenBody(x *exchange, is *issue) (map[string]any, error) {
 		body["refresh_in"] = int64(x.b.RefreshIn / time.Second)
 	}
 	if !x.b.OmitScope {
-		body["scope"] = strings.Join(is.scopes, " ")
+		body["scope"] = x.b.grantedScope(is)
 	}
 	if refresh != "" {
 		body["refresh_token"] = refresh
