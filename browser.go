@@ -2,6 +2,7 @@ package signin
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"net/http"
@@ -25,11 +26,13 @@ const (
 // has only begun.
 type browser struct {
 	secret []byte
-	need   string // what the trips below were for
-	trips  int    // completed without progress
-	since  int64  // when the first of them was
-	asked  bool   // whether Recognize has tried
-	moved  int64  // when it was sent to BaseURL's host; zero: not lately
+	key    *seal.Key // that the cookie was tagged with; nil: there was none
+	need   string    // what the trips below were for
+	trips  int       // completed without progress
+	since  int64     // when the first of them was
+	stale  bool      // whether the last came back with an answer that was none any more
+	asked  bool      // whether Recognize has tried
+	moved  int64     // when it was sent to BaseURL's host; zero: not lately
 }
 
 // readBrowser returns the browser that sent r, or nil if it sent no cookie of
@@ -40,8 +43,8 @@ func (a *Auth) readBrowser(r *http.Request) *browser {
 		if len(tagged) > 200 {
 			continue
 		}
-		value, ok := untagged(a.keys, a.party(), name, tagged)
-		if !ok {
+		value, key := untagged(a.keys, a.party(), name, tagged)
+		if key == nil {
 			continue
 		}
 		value, asked := strings.CutSuffix(value, ".s")
@@ -50,13 +53,14 @@ func (a *Auth) readBrowser(r *http.Request) *browser {
 		if err != nil || len(secret) != secretLen {
 			continue
 		}
-		b := &browser{secret: secret, asked: asked}
+		b := &browser{secret: secret, key: key, asked: asked}
 		if moved, ok := strings.CutPrefix(parts[len(parts)-1], "m"); ok && (len(parts) == 2 || len(parts) == 5) {
 			b.moved, _ = strconv.ParseInt(moved, 10, 64)
 			parts = parts[:len(parts)-1]
 		}
 		if len(parts) == 4 {
 			b.need = parts[1]
+			parts[2], b.stale = strings.CutSuffix(parts[2], staleMark)
 			b.trips, _ = strconv.Atoi(parts[2])
 			b.since, _ = strconv.ParseInt(parts[3], 10, 64)
 		}
@@ -72,18 +76,19 @@ func cookieTag(k seal.Key, party []byte, name, value string) string {
 	return seal.Encode(seal.MAC(k.Subkey(party, "cookie tag", 32), []byte(name), []byte{0}, []byte(value))[:12])
 }
 
-// untagged returns the value that was tagged under name with one of the keys.
-func untagged(ring seal.Keyring, party []byte, name, tagged string) (string, bool) {
+// untagged returns the value that was tagged under name, and with which of the
+// keys; nil if with none.
+func untagged(ring seal.Keyring, party []byte, name, tagged string) (string, *seal.Key) {
 	i := strings.LastIndexByte(tagged, '.')
 	if i < 0 {
-		return "", false
+		return "", nil
 	}
-	for _, k := range ring {
+	for n, k := range ring {
 		if hmac.Equal([]byte(tagged[i+1:]), []byte(cookieTag(k, party, name, tagged[:i]))) {
-			return tagged[:i], true
+			return tagged[:i], &ring[n]
 		}
 	}
-	return "", false
+	return "", nil
 }
 
 // writeBrowser sets the cookie. SameSite=None because a form_post is a
@@ -91,7 +96,11 @@ func untagged(ring seal.Keyring, party []byte, name, tagged string) (string, boo
 func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) {
 	value := seal.Encode(b.secret)
 	if b.trips > 0 {
-		value += "." + b.need + "." + strconv.Itoa(b.trips) + "." + strconv.FormatInt(b.since, 10)
+		value += "." + b.need + "." + strconv.Itoa(b.trips)
+		if b.stale {
+			value += staleMark
+		}
+		value += "." + strconv.FormatInt(b.since, 10)
 	}
 	if b.moved != 0 {
 		value += ".m" + strconv.FormatInt(b.moved, 10)
@@ -99,10 +108,13 @@ func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) 
 	if b.asked {
 		value += ".s"
 	}
+	// With the key that it came with: a replica may lack our first, and would
+	// count no trips if it could not read what we write.
+	key := cmp.Or(b.key, &a.keys[0])
 	secure := a.isSecure(r)
 	noStore(w)
 	for _, name := range a.browserCookies(secure) {
-		tagged := value + "." + cookieTag(a.keys[0], a.party(), name, value)
+		tagged := value + "." + cookieTag(*key, a.party(), name, value)
 		http.SetCookie(w, roundTripCookie(name, tagged, secure, a.cfg.ResponseMode == modeForm))
 	}
 }
@@ -132,6 +144,7 @@ func roundTripCookie(name, value string, secure, form bool) *http.Cookie {
 
 const (
 	browserSuffix = "-browser"
+	staleMark     = "x"
 	twinSuffix    = "-lax"
 )
 
@@ -181,7 +194,7 @@ func (b *browser) looping(need string, now time.Time) bool {
 // a visitor's browser post an answer to a challenge of its own, as often as it
 // likes, and must not bring the visitor to the page about loops. No loop goes
 // round that way: the next challenge is bound to the cookie that came.
-func (b *browser) tripped(tx *transaction, now time.Time) {
+func (b *browser) tripped(tx *transaction, now time.Time, stale bool) {
 	if tx.Need == "" || !bytes.Equal(tx.Browser, b.hash()) {
 		return
 	}
@@ -191,6 +204,7 @@ func (b *browser) tripped(tx *transaction, now time.Time) {
 		began = 0
 	}
 	b.trips = max(b.trips, min(began+1, loopTrips))
+	b.stale = stale
 }
 
 // tripsFor is the count that a challenge for need begins with.
@@ -201,7 +215,7 @@ func (b *browser) tripsFor(need string) int {
 	return b.trips
 }
 
-func (b *browser) progressed() { b.need, b.trips, b.since = "", 0, 0 }
+func (b *browser) progressed() { b.need, b.trips, b.since, b.stale = "", 0, 0, false }
 
 // needOf names what a challenge is for, so that trips for one thing are not
 // counted against another.

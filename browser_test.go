@@ -278,26 +278,6 @@ func TestOrdinaryUseIsNoLoop(t *testing.T) {
 
 // Being signed in is no progress if that is not what was missing.
 func TestLoopWhileSignedIn(t *testing.T) {
-	t.Run("acr", func(t *testing.T) {
-		a := newApp(t, func(o *appOptions) {
-			o.behaviour = func(b *signintest.Behaviour) {
-				b.EditIDToken = func(token *signintest.IDToken) { delete(token.Claims, "acr") }
-			}
-		})
-		a.mux.Handle("GET /gold", a.Require(Requirement{ACR: []string{"gold"}})(http.NotFoundHandler()))
-		b := a.signIn()
-		before := a.redemptions()
-		if p := b.Open(a.url + "/gold"); p.Status != http.StatusForbidden || !strings.Contains(p.Body, "Sign-in keeps failing") {
-			t.Fatalf("%d %v %.300s", p.Status, p.Err, p.Body)
-		}
-		if n := a.redemptions() - before; n != 3 {
-			t.Errorf("%d round trips, want 3", n)
-		}
-		// What is missing on one page says nothing about another.
-		if got := a.subject(b); got != "alice" {
-			t.Error(got)
-		}
-	})
 	t.Run("token", func(t *testing.T) {
 		// No refresh token, and access tokens that are dead on arrival.
 		a := newApp(t, func(o *appOptions) {
@@ -355,7 +335,7 @@ func TestTripsAreCounted(t *testing.T) {
 	b := &browser{}
 	trip := func(need string) {
 		tx := &transaction{Need: need, Trips: b.tripsFor(need), Browser: b.hash()}
-		b.tripped(tx, now)
+		b.tripped(tx, now, false)
 	}
 	for range 3 {
 		trip("mail")
@@ -369,13 +349,13 @@ func TestTripsAreCounted(t *testing.T) {
 	}
 	side := &transaction{Need: "calendar", Trips: 0, Browser: b.hash()}
 	for range 5 {
-		b.tripped(side, now)
+		b.tripped(side, now, false)
 	}
 	if b.trips != 1 {
 		t.Errorf("%d trips, want one of those that began side by side", b.trips)
 	}
 	for range 5 {
-		b.tripped(&transaction{}, now)
+		b.tripped(&transaction{}, now, false)
 		trip("calendar")
 		now = now.Add(loopWindow)
 	}

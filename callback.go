@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	if errors.Is(err, errStale) {
 		if b != nil {
-			b.tripped(tx, a.now())
+			b.tripped(tx, a.now(), true)
 			a.writeBrowser(w, r, b)
 		}
 		a.report.event(r.Context(), Event{Name: EventStale, Reference: tx.id()})
@@ -226,7 +227,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 		want := a.expect(tx, b)
 		want.front, want.code = true, code
 		if front, err = a.verifyIDToken(r.Context(), meta, params.Get("id_token"), want); err != nil {
-			return nil, tokenRejected(again, "front channel", err)
+			return nil, tx.rejected("front channel", err)
 		}
 	}
 	// The browser waits for a while; the redemption, once begun, is finished.
@@ -271,17 +272,20 @@ func (a *Auth) checkIss(meta *metadata, params url.Values) error {
 	return nil
 }
 
-// tokenRejected is a bad ID token, unless it is the issuer's keys that could
-// not be had.
-func tokenRejected(again, where string, err error) error {
+// rejected is a bad ID token, unless it is the issuer's keys that could not be
+// had. Where a page requires a recent sign-in, what is missing is named.
+func (t *transaction) rejected(where string, err error) error {
 	if _, ok := errors.AsType[*issuerError](err); ok {
 		return err
 	}
-	kind := PageTokenRejected
-	if errors.Is(err, family.ErrTenant) {
-		kind = PageAccountRefused
+	page := newPage(PageTokenRejected, t.Return)
+	switch {
+	case errors.Is(err, family.ErrTenant):
+		page = newPage(PageAccountRefused, t.Return)
+	case errors.Is(err, errAuthTime) && t.Required:
+		page.Text += " It had to be recent (max_age " + strconv.FormatInt(*t.MaxAge, 10) + "), and is not, or does not say."
 	}
-	return &rejection{newPage(kind, again), errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
+	return &rejection{page, errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
 }
 
 // issuerRefusal is an error answer of the issuer's (OpenID Connect Core,
@@ -298,6 +302,8 @@ func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 		code == "access_denied" && (tx.Interactive && len(tx.Scopes) > 0 || strings.Contains(description, "AADSTS65004")):
 		kind = PageConsentRefused
 		cause += "; " + tx.askedFor()
+	case code == "unmet_authentication_requirements": // OpenID Connect Unmet Authentication Requirements, 2
+		kind = PageStepUpRefused
 	case code == "access_denied":
 		kind = PageCancelled
 	case code == "unsupported_response_type" && a.cfg.ResponseType != typeCode:
@@ -322,13 +328,17 @@ func (a *Auth) land(w http.ResponseWriter, r *http.Request, tx *transaction, b *
 			return
 		}
 	}
-	b.tripped(tx, a.now())
+	b.tripped(tx, a.now(), false)
 	a.writeBrowser(w, r, b)
-	if done.refused {
+	switch done.unmet {
+	case unmetScopes:
 		a.fail(w, r, newPage(PageConsentRefused, tx.Return), tx.id(), errors.New("not all was granted; "+tx.askedFor()))
-		return
+	case unmetACR:
+		missing := "acr " + strings.Join(tx.ACR, " ")
+		a.fail(w, r, newStepUpPage(missing, tx.Return), tx.id(), errors.New("the issuer did not meet what the page requires: "+missing))
+	default:
+		redirectWithin(w, newReturnPath(tx.Return))
 	}
-	redirectWithin(w, newReturnPath(tx.Return))
 }
 
 // rejected answers a callback that failed. The running session is untouched.

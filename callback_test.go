@@ -376,6 +376,7 @@ func TestIssuerErrors(t *testing.T) {
 		{"consent refused, where it was asked for", consent, "access_denied", "", http.StatusForbidden, PageConsentRefused},
 		{"consent refused, in Entra's words", signIn, "access_denied", "AADSTS65004: User declined to consent", http.StatusForbidden, PageConsentRefused},
 		{"consent required", signIn, "consent_required", "", http.StatusForbidden, PageConsentRefused},
+		{"not strong enough", stepUp, "unmet_authentication_requirements", "", http.StatusForbidden, PageStepUpRefused},
 		{"login required", signIn, "login_required", "", http.StatusBadRequest, PageIssuerError},
 		{"server error", signIn, "server_error", "", http.StatusBadRequest, PageIssuerError},
 		{"empty", signIn, "", "", http.StatusBadRequest, PageIssuerError},

@@ -49,6 +49,7 @@ type transaction struct {
 	Resource    string   `json:"r,omitempty"`
 	MaxAge      *int64   `json:"m,omitempty"` // seconds
 	ACR         []string `json:"a,omitempty"`
+	Required    bool     `json:"v,omitempty"` // MaxAge and ACR are a page's Requirement
 	Interactive bool     `json:"k,omitempty"` // adds to a session, and is no sign-in
 	Silent      bool     `json:"z,omitempty"` // by Recognize: nobody asked for it
 	Host        string   `json:"h,omitempty"` // that the browser used, if not BaseURL's
@@ -187,9 +188,10 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	}
 	loop := loopNeed(need, s)
 	if b.looping(loop, a.now()) {
+		cause := a.whyLoop(r, b, s)
 		b.progressed() // so that "try again" works once the cause is gone
 		a.writeBrowser(w, r, b)
-		a.fail(w, r, newPage(PageLoop, a.askURL(r, need, to)), "", errLoop)
+		a.fail(w, r, newLoopPage(cause, a.askURL(r, need, to)), "", cause)
 		return
 	}
 	meta, err := a.issuer.metadata(r.Context())
@@ -221,14 +223,12 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-var errLoop = errors.New("sign-in completed three times in a minute and came to nothing")
-
 func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to returnPath) *transaction {
 	tx := &transaction{
 		ID: seal.Random(16), Time: a.now().UnixMilli(), Moment: a.records.signOuts.now(r.Context()),
 		Return: to.String(), Bare: to.bare, Browser: b.hash(),
 		Redirect: a.site(r).url(a.cfg.CallbackPath),
-		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR,
+		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR, Required: need.required,
 		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
 		Host: text.Printable(a.sites.elsewhere(a.entered(r)), 60), Agent: agentHash(r),
 	}

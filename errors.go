@@ -62,6 +62,9 @@ type InteractionRequiredError struct {
 	// silent marks an attempt of Recognize's, whose failure is no failure.
 	silent bool
 
+	// required marks what a page cannot do without, as its Requirement says.
+	required bool
+
 	// chosen marks a sign-in that somebody began by opening a link.
 	chosen bool
 

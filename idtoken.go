@@ -201,12 +201,14 @@ func (c *idClaims) checkAuthTime(want expectation, skew time.Duration) error {
 	case want.maxAge == nil:
 		return nil
 	case c.AuthTime == nil:
-		return errors.New("max_age was asked for and auth_time is missing or not a time")
+		return fmt.Errorf("%w is missing or not a time, and max_age was asked for", errAuthTime)
 	case c.AuthTime.Add(time.Duration(*want.maxAge)*time.Second + skew).Before(want.challenged):
-		return errors.New("auth_time is longer ago than max_age")
+		return fmt.Errorf("%w is longer ago than max_age", errAuthTime)
 	}
 	return nil
 }
+
+var errAuthTime = errors.New("auth_time")
 
 // sameUser checks that two tokens speak of one user (Core, 3.3.3.6 and 12.2).
 func sameUser(a, b idClaims) error {

@@ -82,7 +82,7 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 			if asked.Bare {
 				asked.Return = a.sites.resolve(a.entered(r), a.loginPath, asked.Return)
 			}
-			asked.Need.tried = asked.Tried
+			asked.Need.tried, asked.Need.required = asked.Tried, asked.Required
 			return &asked.Need, newReturnPath(asked.Return), nil
 		}
 	}
@@ -117,8 +117,11 @@ type ask struct {
 	Time   int64                    `json:"t"`
 	Return string                   `json:"p"`
 	Bare   bool                     `json:"q,omitempty"` // as a transaction's
-	Tried  bool                     `json:"o,omitempty"` // see [InteractionRequiredError]
 	Need   InteractionRequiredError `json:"n"`
+
+	// Of Need, which keeps them from JSON.
+	Tried    bool `json:"o,omitempty"`
+	Required bool `json:"v,omitempty"`
 }
 
 // askURL is a link that starts a sign-in for need and comes back to a page.
@@ -131,10 +134,12 @@ func (a *Auth) askURL(r *http.Request, need *InteractionRequiredError, to return
 func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
 	n := *need
 	n.Cause = nil
-	now, page := a.now().Unix(), to.String()
-	path, _, _ := strings.Cut(page, "?")
+	whole := ask{Time: a.now().Unix(), Return: to.String(), Bare: to.bare, Need: n, Tried: n.tried, Required: n.required}
+	short, plain := whole, whole
+	short.Return, _, _ = strings.Cut(whole.Return, "?")
+	plain.Need = InteractionRequiredError{Reason: ReasonSignIn}
 	var sealed string
-	for _, asked := range []ask{{now, page, to.bare, n.tried, n}, {now, path, to.bare, n.tried, n}, {now, page, to.bare, n.tried, InteractionRequiredError{Reason: ReasonSignIn}}} {
+	for _, asked := range []ask{whole, short, plain} {
 		sealed = seal.Encode(a.keys.Seal("ask", nil, a.party(), compactJSON(asked)))
 		if len(sealed) <= maxState {
 			break

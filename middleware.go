@@ -207,7 +207,8 @@ type Requirement struct {
 
 	// MaxAge, if positive, is how long ago the user may have proved who they
 	// are, in whole seconds. ACR are the authentication context classes of
-	// which the sign-in must have one.
+	// which the sign-in must have one. What the issuer did not meet in one round
+	// trip it would not meet in another: a page says so and names it.
 	MaxAge time.Duration
 	ACR    []string
 
@@ -279,7 +280,7 @@ func (e *forbiddenError) Unwrap() error { return e.cause }
 
 // unmet is the error that asks the user for what need asks for.
 func (need Requirement) unmet(reason Reason) *InteractionRequiredError {
-	e := &InteractionRequiredError{Reason: reason, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge)}
+	e := &InteractionRequiredError{Reason: reason, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge), required: true}
 	return e.clone()
 }
 

@@ -3,6 +3,8 @@ package signin
 import (
 	"net/http"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // A PageKind names the occasion of a [Page]. The values do not change between
@@ -22,13 +24,14 @@ const (
 	PageNoSecureCookies    PageKind = "no-secure-cookies"   // plain http on loopback, in a browser that keeps no Secure cookie there
 	PageCancelled          PageKind = "cancelled"           // the user turned back at the issuer
 	PageConsentRefused     PageKind = "consent-refused"     // scopes were asked for and not granted
+	PageStepUpRefused      PageKind = "step-up-refused"     // the issuer did not meet a Requirement's ACR
 	PageIssuerError        PageKind = "issuer-error"        // the issuer answered with another error
 	PageTokenRejected      PageKind = "token-rejected"      // an ID token did not pass its checks
 	PageRedeemRefused      PageKind = "redeem-refused"      // the issuer refused the code
 	PageRedeemUnreachable  PageKind = "redeem-unreachable"  // the token endpoint could not be reached
 	PageRedeemTimeout      PageKind = "redeem-timeout"      // the token endpoint took too long
 	PageAnswerTooLarge     PageKind = "answer-too-large"    // the issuer's tokens are larger than a session can hold
-	PageLoop               PageKind = "loop"                // sign-in completed again and again without progress
+	PageLoop               PageKind = "loop"                // sign-in completed again and again without progress; Text and Advice differ by cause
 	PageIssuerDown         PageKind = "issuer-unavailable"  // 503: the issuer does not answer
 	PageStoreDown          PageKind = "store-unavailable"   // 503: the store does not answer
 	PageInternal           PageKind = "internal-error"      // a mistake in the application or its configuration
@@ -148,7 +151,12 @@ var pageWords = map[PageKind]struct {
 	PageLoop: {
 		http.StatusForbidden, "Sign-in keeps failing",
 		"You have been to the sign-in service and back several times within a minute, and each time this site did not get what it needs. We stopped here, or it would go on for ever.",
-		"Check that your browser accepts and keeps cookies for this site, and that the date and time of your device are right. Then try again. If it still fails, tell the people who run this site, and give them the reference below.", tryAgain,
+		adviceTellUs, tryAgain,
+	},
+	PageStepUpRefused: {
+		http.StatusForbidden, "This sign-in is not enough",
+		"The page that you asked for needs a stronger sign-in than the sign-in service gave.",
+		"Try again if the sign-in service lets you choose another way to sign in. Otherwise tell the people who run this site, and give them the reference below.", tryAgain,
 	},
 	PageIssuerDown: {
 		http.StatusServiceUnavailable, "Sign-in is not available right now",
@@ -264,6 +272,22 @@ func newTooLargePage(err *tooLargeError, actionURL string) Page {
 func newUnavailablePage(kind PageKind, actionURL string, retry time.Duration) Page {
 	p := newPage(kind, actionURL)
 	p.RetryAfter = retry
+	return p
+}
+
+// newLoopPage says what is known of the cause.
+func newLoopPage(cause *loopError, actionURL string) Page {
+	p := newPage(PageLoop, actionURL)
+	p.Text += " " + cause.text
+	p.Advice = cause.advice
+	return p
+}
+
+// newStepUpPage names what is missing in the words of the protocol, for the
+// people who run the site.
+func newStepUpPage(missing, actionURL string) Page {
+	p := newPage(PageStepUpRefused, actionURL)
+	p.Text += " It was asked for " + text.Printable(missing, 200) + "."
 	return p
 }
 

@@ -33,8 +33,8 @@ const (
 
 // redeemed is what a redemption left behind.
 type redeemed struct {
-	secret  []byte // of the session; nil: none to write
-	refused bool   // scopes that were asked for were not granted
+	secret []byte // of the session; nil: none to write
+	unmet  unmet
 }
 
 // redeemOnce redeems a code, or returns what the redemption came to when it
@@ -80,10 +80,7 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, 
 	if err != nil {
 		return nil, err
 	}
-	plain := append([]byte{0}, done.secret...)
-	if done.refused {
-		plain[0] = 1
-	}
+	plain := append([]byte{byte(done.unmet)}, done.secret...)
 	left = append([]byte{claimDone}, a.keys.Seal("claim", b.secret, []byte(key), plain)...)
 	return done, nil
 }
@@ -106,7 +103,7 @@ func (a *Auth) settled(ctx context.Context, key string, outcome []byte, b *brows
 	if err != nil || len(plain) != 1+secretLen {
 		return nil, errStale
 	}
-	done := &redeemed{secret: plain[1:], refused: plain[0] == 1}
+	done := &redeemed{secret: plain[1:], unmet: unmet(plain[0])}
 	s, err := a.records.fresh(ctx, done.secret)
 	if err != nil {
 		return nil, err
@@ -160,11 +157,11 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 	want.code, want.accessToken = code, answer.AccessToken
 	back, err := a.verifyIDToken(ctx, meta, answer.IDToken, want)
 	if err != nil {
-		return nil, tokenRejected(tx.Return, "token endpoint", err)
+		return nil, tx.rejected("token endpoint", err)
 	}
 	if front != nil {
 		if err := sameUser(front.idClaims, back.idClaims); err != nil {
-			return nil, tokenRejected(tx.Return, "token endpoint", err)
+			return nil, tx.rejected("token endpoint", err)
 		}
 	}
 	asked := a.challengeScopes(&InteractionRequiredError{Scopes: tx.Scopes, Resource: tx.Resource})
@@ -178,11 +175,16 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 	// A token of Entra's is for one API. At a sign-in that need not be the one
 	// the scopes are of, so it says nothing about them.
 	telling := tx.Interactive || meta.rule.Segment == ""
-	refused := telling && !token.covers(tx.Scopes)
-	if tx.Interactive && len(tx.ACR) == 0 && tx.MaxAge == nil && answer.AccessToken == "" {
-		refused = true // it was for a token, and another trip would bring none either
+	done := &redeemed{secret: s.secret}
+	switch {
+	case telling && !token.covers(tx.Scopes):
+		done.unmet = unmetScopes
+	case tx.Interactive && len(tx.ACR) == 0 && tx.MaxAge == nil && answer.AccessToken == "":
+		done.unmet = unmetScopes // it was for a token, and another trip would bring none either
+	case tx.Required && !meetsACR(s.user, tx.ACR):
+		done.unmet = unmetACR
 	}
-	return &redeemed{secret: s.secret, refused: refused}, nil
+	return done, nil
 }
 
 // saveSignIn writes a new session, or extends the one the challenge named.

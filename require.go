@@ -11,8 +11,25 @@ func (a *Auth) strongEnough(u *User, need Requirement) bool {
 	if need.MaxAge > 0 && (u.AuthTime.IsZero() || a.now().Sub(u.AuthTime) > need.MaxAge+a.cfg.ClockSkew) {
 		return false
 	}
-	return len(need.ACR) == 0 || slices.Contains(need.ACR, u.ACR)
+	return meetsACR(u, need.ACR)
 }
+
+// meetsACR reports whether the sign-in had one of the authentication context
+// classes asked for, if any were.
+func meetsACR(u *User, asked []string) bool {
+	return len(asked) == 0 || slices.Contains(asked, u.ACR)
+}
+
+// unmet is what a completed round trip did not bring though it was asked for.
+// A second one would bring no more.
+type unmet byte
+
+// They stand in the store for the copies of a callback.
+const (
+	unmetNothing unmet = iota
+	unmetScopes
+	unmetACR
+)
 
 func positive(d time.Duration) *time.Duration {
 	if d <= 0 {
