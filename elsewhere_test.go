@@ -130,6 +130,26 @@ func TestProxyRewritesHost(t *testing.T) {
 	}
 }
 
+// Sign-out behind such a proxy, from browsers that send no Sec-Fetch headers.
+func TestSignOutWhereHostIsRewritten(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.wrap = func(a *Auth, mux *http.ServeMux) http.Handler {
+			return proxied(t, a.Handler(mux), func(r *httputil.ProxyRequest) { r.Out.Host = "backend:8080" })
+		}
+	})
+	for _, tc := range []struct {
+		from string
+		want int
+	}{{a.url, http.StatusSeeOther}, {"https://evil.example", http.StatusForbidden}, {"http://app.example.test", http.StatusForbidden}} {
+		b := a.signIn()
+		p := b.Send(&signintest.Request{Method: "POST", URL: a.url + "/signout", From: tc.from + "/page", Form: url.Values{},
+			Header: http.Header{"Sec-Fetch-Site": nil, "Sec-Fetch-Mode": nil, "Sec-Fetch-Dest": nil}})
+		if p.Status != tc.want {
+			t.Errorf("from %s: %d, want %d", tc.from, p.Status, tc.want)
+		}
+	}
+}
+
 // A trusted proxy tells which host the browser used, BaseURL or not, and a
 // port is no other host.
 func TestHostIsTold(t *testing.T) {

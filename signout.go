@@ -41,7 +41,7 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 		writePage(w, r, newPage(PageCallbackMethod, a.site(r).path("/")), a.cfg.Page)
 		return
 	}
-	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+	if err := sameOrigin(r, a.site(r)); err != nil {
 		a.fail(w, r, newPage(PageSignOutRefused, here), "", err)
 		return
 	}
@@ -66,6 +66,19 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	noStore(w)
 	w.Header().Set("Location", a.endSessionURL(r, s, landing))
 	w.WriteHeader(http.StatusSeeOther)
+}
+
+// sameOrigin refuses what a page of another origin sends. Browsers that say no
+// more than Origin are known by it: net/http would compare it with Host, which
+// a proxy may have rewritten.
+func sameOrigin(r *http.Request, here site) error {
+	protection := http.NewCrossOriginProtection()
+	if here.fault() == nil {
+		if err := protection.AddTrustedOrigin(here.origin()); err != nil {
+			return err
+		}
+	}
+	return protection.Check(r)
 }
 
 // backFromIssuer reports whether a request is the browser's return from the
