@@ -48,7 +48,7 @@ func (a *Auth) AppTokenSource(scopes ...string) oauth2.TokenSource {
 	if err := checkScopes(scopes); err != nil {
 		return failing{fmt.Errorf("signin: app token: %w", err)}
 	}
-	return a.apps.source(a, scopes)
+	return a.tokens.apps.source(a.tokens, scopes)
 }
 
 // appTokens are the sources there are, by their scopes.
@@ -57,7 +57,7 @@ type appTokens struct {
 	sources map[string]*appTokenSource // guarded by mu
 }
 
-func (apps *appTokens) source(a *Auth, scopes []string) *appTokenSource {
+func (apps *appTokens) source(ts *tokens, scopes []string) *appTokenSource {
 	name := strings.Join(scopes, " ")
 	apps.mu.Lock()
 	defer apps.mu.Unlock()
@@ -67,12 +67,12 @@ func (apps *appTokens) source(a *Auth, scopes []string) *appTokenSource {
 	if apps.sources == nil || len(apps.sources) >= maxAppSources {
 		apps.sources = make(map[string]*appTokenSource)
 	}
-	what := strings.Join([]string{a.cfg.Issuer, a.cfg.ClientID, name}, "\x00")
+	what := strings.Join([]string{ts.issuer.url, ts.issuer.clientID, name}, "\x00")
 	s := &appTokenSource{
-		auth: a, scopes: scopes, flight: "app." + name,
+		tokens: ts, scopes: scopes, flight: "app." + name,
 	}
 	var leases []string
-	for _, k := range a.keys {
+	for _, k := range ts.keys {
 		s.places = append(s.places, k.Name("a", what))
 		leases = append(leases, k.Name("b", what))
 	}
@@ -83,7 +83,7 @@ func (apps *appTokens) source(a *Auth, scopes []string) *appTokenSource {
 }
 
 type appTokenSource struct {
-	auth   *Auth
+	tokens *tokens
 	scopes []string
 	flight string
 	places []string // of the token in the store, one for each of Config.Keys
@@ -93,17 +93,17 @@ type appTokenSource struct {
 
 // Token implements [oauth2.TokenSource].
 func (s *appTokenSource) Token() (*oauth2.Token, error) {
-	a, now, ctx := s.auth, s.auth.now(), context.Background()
+	ts, now, ctx := s.tokens, s.tokens.now(), context.Background()
 	t := s.held.Load()
 	usable := t != nil && t.valid(now)
-	paused := a.backoff.waiting(s.flight, now)
+	paused := ts.backoff.waiting(s.flight, now)
 	switch {
-	case usable && t.fresh(now, a.cfg.ExpiryMargin) && !t.due(now):
+	case usable && t.fresh(now, ts.margin) && !t.due(now):
 		return t.token(), nil
 	case usable && paused != nil:
 		return t.token(), nil
-	case usable && t.fresh(now, a.cfg.ExpiryMargin/5):
-		a.chores.Go(ctx, "renew."+s.flight, refreshLimit, func(ctx context.Context) { s.renew(ctx, t) })
+	case usable && t.fresh(now, ts.margin/5):
+		ts.chores.Go(ctx, "renew."+s.flight, obtainLimit, func(ctx context.Context) { ts.obtain(ctx, &appGrant{s, t}) })
 		return t.token(), nil
 	case paused != nil && paused.asked:
 		return nil, paused.err
@@ -113,74 +113,62 @@ func (s *appTokenSource) Token() (*oauth2.Token, error) {
 		ctx, cancel = context.WithTimeout(ctx, tokenPatience)
 		defer cancel()
 	}
-	renewed, err := s.renew(ctx, t)
+	r, err := ts.obtain(ctx, &appGrant{s, t})
 	switch {
 	case err == nil:
-		return renewed.token(), nil
-	case usable && t.valid(a.now()):
+		return r.token.token(), nil
+	case usable && t.valid(ts.now()):
 		return t.token(), nil
 	}
 	return nil, err
 }
 
-// renew obtains a token in place of old, once however many ask.
-func (s *appTokenSource) renew(ctx context.Context, old *held) (*held, error) {
-	r, err := s.auth.refreshes.Do(ctx, s.flight, refreshLimit, func(ctx context.Context) (*renewed, error) {
-		t, err := s.obtain(ctx, old)
-		if err != nil {
-			if old == nil || !old.valid(s.auth.now()) {
-				shareFailure(ctx, err)
-			}
+// appGrant is the client's own credential, exchanged for a token of its own
+// (client credentials). The result is kept in the source, and in the store for
+// the other replicas.
+type appGrant struct {
+	*appTokenSource
+	old *held // to be replaced; nil: there is none
+}
+
+func (g *appGrant) name() string { return g.flight }
+
+func (g *appGrant) lease() (string, time.Duration) { return g.appTokenSource.lease, appLeaseTTL }
+
+func (g *appGrant) early() bool    { return true }
+func (g *appGrant) harmless() bool { return true }
+func (g *appGrant) needed() bool   { return g.old == nil || !g.old.valid(g.tokens.now()) }
+
+func (g *appGrant) consult(ctx context.Context) (*renewed, error) {
+	t := g.held.Load()
+	if t == g.old || !g.serves(t) { // else another call ended while we came here
+		var err error
+		if t, err = g.stored(ctx); err != nil || !g.serves(t) {
 			return nil, err
 		}
-		s.held.Store(t)
-		return &renewed{token: t}, nil
-	})
+		g.held.Store(t)
+	}
+	return &renewed{token: t}, nil
+}
+
+func (g *appGrant) serves(t *held) bool {
+	now := g.tokens.now()
+	return t != nil && t.fresh(now, g.tokens.margin) && !t.due(now)
+}
+
+func (g *appGrant) exchange(ctx context.Context, _ *holding) (*renewed, error) {
+	t, err := g.request(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return r.token, nil
-}
-
-func (s *appTokenSource) obtain(ctx context.Context, old *held) (*held, error) {
-	a := s.auth
-	serves := func(t *held) bool {
-		now := a.now()
-		return t != nil && t.fresh(now, a.cfg.ExpiryMargin) && !t.due(now)
-	}
-	if t := s.held.Load(); t != old && serves(t) {
-		return t, nil // another call ended while we came here
-	}
-	t, err := s.stored(ctx)
-	if err == nil && serves(t) {
-		return t, nil
-	}
-	a.issuer.metadata(ctx) // which may take its time, rather now than under the lease
-	if err == nil {
-		var l *once.Lease
-		if l, err = once.Exclude(ctx, a.store, s.lease, appLeaseTTL); err == nil {
-			defer l.End(ctx, nil)
-			if t, err = s.stored(ctx); err == nil && serves(t) {
-				return t, nil
-			}
-		}
-	}
-	if _, down := errors.AsType[*once.StoreError](err); err != nil && !down {
-		return nil, &temporaryError{err}
-	} else if down {
-		// Nothing here is spent by being asked for twice.
-		a.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("app token: %w", err)})
-	}
-	if t, err = s.request(ctx); err != nil {
-		return nil, err
-	}
-	s.save(ctx, t)
-	return t, nil
+	g.held.Store(t)
+	g.save(ctx, t)
+	return &renewed{token: t}, nil
 }
 
 func (s *appTokenSource) request(ctx context.Context) (*held, error) {
-	a := s.auth
-	meta, err := a.issuer.metadata(ctx)
+	ts := s.tokens
+	meta, err := ts.issuer.metadata(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -188,8 +176,8 @@ func (s *appTokenSource) request(ctx context.Context) (*held, error) {
 	if len(s.scopes) > 0 {
 		form.Set("scope", strings.Join(s.scopes, " "))
 	}
-	start := a.now()
-	answer, err := a.requestToken(ctx, meta, form)
+	start := ts.now()
+	answer, err := ts.issuer.requestToken(ctx, meta, form, nil)
 	if err == nil && answer.AccessToken == "" {
 		err = errNoAccessToken
 	}
@@ -200,13 +188,13 @@ func (s *appTokenSource) request(ctx context.Context) (*held, error) {
 		} else {
 			err = &temporaryError{err}
 		}
-		a.backoff.set(s.flight, pauseAfter(refused, err, a.now()))
-		a.report.event(ctx, Event{Name: EventRefreshFailed, Scopes: s.scopes, Err: err})
+		ts.backoff.set(s.flight, pauseAfter(refused, err, ts.now()))
+		ts.report.event(ctx, Event{Name: EventRefreshFailed, Scopes: s.scopes, Err: err})
 		return nil, err
 	}
-	a.backoff.clear(s.flight)
-	a.report.event(ctx, Event{Name: EventRefreshed, Scopes: s.scopes, Duration: a.now().Sub(start)})
-	t := a.newHeld(answer, s.scopes, "")
+	ts.backoff.clear(s.flight)
+	ts.report.event(ctx, Event{Name: EventRefreshed, Scopes: s.scopes, Duration: ts.now().Sub(start)})
+	t := ts.newHeld(answer, s.scopes, "")
 	if t.Expires == 0 && t.Renew == 0 {
 		t.Renew = start.Add(appTokenAge).Unix()
 	}
@@ -217,11 +205,11 @@ func (s *appTokenSource) request(ctx context.Context) (*held, error) {
 func (s *appTokenSource) stored(ctx context.Context) (*held, error) {
 	var best *held
 	for _, place := range s.places {
-		sealed, err := once.ReadFresh(ctx, s.auth.store, place)
+		sealed, err := once.ReadFresh(ctx, s.tokens.store, place)
 		if err != nil {
 			return nil, err
 		}
-		plain, err := s.auth.keys.Open("app", nil, []byte(place), sealed)
+		plain, err := s.tokens.keys.Open("app", nil, []byte(place), sealed)
 		if err != nil {
 			continue // none, or under a key that we do not have
 		}
@@ -236,10 +224,10 @@ func (s *appTokenSource) stored(ctx context.Context) (*held, error) {
 // save offers a token to the other replicas. If that fails they ask for one
 // of their own.
 func (s *appTokenSource) save(ctx context.Context, t *held) {
-	a := s.auth
+	ts := s.tokens
 	left := appTokenAge
 	if t.Expires != 0 {
-		left = time.Unix(t.Expires, 0).Sub(a.now())
+		left = time.Unix(t.Expires, 0).Sub(ts.now())
 	}
 	if left <= 0 {
 		return
@@ -249,10 +237,10 @@ func (s *appTokenSource) save(ctx context.Context, t *held) {
 		panic(err) // strings and numbers only
 	}
 	place := s.places[0]
-	sealed := a.keys.Seal("app", nil, []byte(place), plain)
+	sealed := ts.keys.Seal("app", nil, []byte(place), plain)
 	var old []byte
 	for range 3 {
-		found, swapped, err := once.Swap(ctx, a.store, place, old, sealed, left)
+		found, swapped, err := once.Swap(ctx, ts.store, place, old, sealed, left)
 		if swapped || err != nil {
 			return
 		}

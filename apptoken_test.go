@@ -231,7 +231,7 @@ func TestAppTokenMistakes(t *testing.T) {
 		for i := range 2 * maxAppSources {
 			l.replicas[0].AppTokenSource(strings.Repeat("x", 1+i%500), strings.Repeat("y", 1+i/500))
 		}
-		if n := len(l.replicas[0].apps.sources); n > maxAppSources {
+		if n := len(l.replicas[0].tokens.apps.sources); n > maxAppSources {
 			t.Errorf("%d sources are remembered", n)
 		}
 		l.appTokens(0)

@@ -46,7 +46,7 @@ type held struct {
 // scope grants what was asked for (RFC 6749, 5.1). One without an access token
 // grants nothing: some issuers give none to those who ask for no API (Azure AD
 // B2C).
-func (a *Auth) newHeld(answer *tokenAnswer, asked []string, resource string) held {
+func (ts *tokens) newHeld(answer *tokenAnswer, asked []string, resource string) held {
 	if answer.AccessToken == "" {
 		return held{Resource: resource} // no scope is of use without it
 	}
@@ -54,7 +54,7 @@ func (a *Auth) newHeld(answer *tokenAnswer, asked []string, resource string) hel
 	t.Scopes = t.Asked
 	if len(answer.Scope) > 0 {
 		t.Scopes = accessScopes(answer.Scope)
-		if _, onEntra := family.CloudOf(a.cfg.Issuer); onEntra {
+		if _, onEntra := family.CloudOf(ts.issuerURL); onEntra {
 			t.Scopes = entraSpelling(t.Scopes, t.Asked)
 		}
 	}

@@ -44,11 +44,11 @@ func TestTokenCovers(t *testing.T) {
 func TestTokenScopeSpelling(t *testing.T) {
 	answer := &tokenAnswer{AccessToken: "x", Scope: scopeValue{"openid", "User.Read", "Mail.Send"}}
 	asked := []string{"openid", "user.read", "https://graph.microsoft.com/mail.send"}
-	entra := &Auth{cfg: Config{Issuer: Entra(EntraGlobal, "common")}}
+	entra := &tokens{issuerURL: Entra(EntraGlobal, "common")}
 	if got := entra.newHeld(answer, asked, ""); !got.covers(asked) || !got.covers([]string{"user.read"}) {
 		t.Errorf("Entra granted %q", got.Scopes)
 	}
-	other := &Auth{cfg: Config{Issuer: "https://issuer.example"}}
+	other := &tokens{issuerURL: "https://issuer.example"}
 	if got := other.newHeld(answer, asked, ""); got.covers([]string{"user.read"}) {
 		t.Errorf("granted %q", got.Scopes)
 	}

@@ -226,7 +226,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	if a.cfg.ResponseType == typeHybrid {
 		want := a.expect(tx, b)
 		want.front, want.code = true, code
-		if front, err = a.verifyIDToken(r.Context(), meta, params.Get("id_token"), want); err != nil {
+		if front, err = a.issuer.verifyIDToken(r.Context(), meta, params.Get("id_token"), want); err != nil {
 			return nil, tx.rejected("front channel", err)
 		}
 	}

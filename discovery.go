@@ -96,7 +96,7 @@ func (i *issuer) discover(ctx context.Context) (*metadata, error) {
 	for _, err := range append(odd, meta.dropOdd()...) {
 		i.report(ctx, fmt.Errorf("discovery: %w; it counts as absent", err))
 	}
-	algs, err := signingAlgs(i.algs, meta.SigningAlgs)
+	algs, err := signingAlgs(i.algorithms, meta.SigningAlgs)
 	if err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}

@@ -532,7 +532,7 @@ func FuzzIDTokenClaims(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		raw := a.sign(t, payload)
-		token, err := a.verifyIDToken(t.Context(), a.meta, raw, expectation{nonce: "n"})
+		token, err := a.issuer.verifyIDToken(t.Context(), a.meta, raw, expectation{nonce: "n"})
 		if _, lost := errors.AsType[*issuerError](err); lost {
 			t.Fatalf("the keys are to blame: %v", err)
 		}
@@ -551,7 +551,7 @@ func FuzzIDTokenClaims(f *testing.F) {
 		if azp, ok := c["azp"].(string); ok && azp != "client" {
 			t.Errorf("accepted for %q: %s", azp, payload)
 		}
-		if _, err := a.verifyLogoutToken(t.Context(), a.meta, raw); err == nil {
+		if _, err := a.issuer.verifyLogoutToken(t.Context(), a.meta, raw); err == nil {
 			t.Errorf("an ID token and a logout token: %s", payload)
 		}
 	})
@@ -572,7 +572,7 @@ func FuzzLogoutTokenClaims(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		token, err := a.verifyLogoutToken(t.Context(), a.meta, a.sign(t, payload))
+		token, err := a.issuer.verifyLogoutToken(t.Context(), a.meta, a.sign(t, payload))
 		if _, lost := errors.AsType[*issuerError](err); lost {
 			t.Fatalf("the keys are to blame: %v", err)
 		}
@@ -688,7 +688,7 @@ func FuzzTokenAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, contentType, after string, status uint16) {
 		header := http.Header{"Content-Type": {contentType}, "Retry-After": {after}}
 		a.Auth.issuer.client.Transport = answers{int(status), header, body}
-		answer, err := a.requestToken(t.Context(), meta, url.Values{"grant_type": {"authorization_code"}, "code": {code}})
+		answer, err := a.Auth.issuer.requestToken(t.Context(), meta, url.Values{"grant_type": {"authorization_code"}, "code": {code}}, nil)
 		if err != nil {
 			tellable(t, err)
 			if strings.Contains(err.Error(), code) {

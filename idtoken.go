@@ -94,7 +94,7 @@ type expectation struct {
 // verifyIDToken applies every rule of OpenID Connect Core 3.1.3.7, 3.3.2.11,
 // 3.3.2.12 and 3.3.3.6 that concerns one token. An *[issuerError] says that
 // the issuer's keys could not be had; any other error, that the token is bad.
-func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, want expectation) (*idToken, error) {
+func (i *issuer) verifyIDToken(ctx context.Context, meta *metadata, raw string, want expectation) (*idToken, error) {
 	if err := checkCompact(raw); err != nil {
 		return nil, err
 	}
@@ -110,13 +110,13 @@ func (a *Auth) verifyIDToken(ctx context.Context, meta *metadata, raw string, wa
 	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, err
 	}
-	if err := t.checkAudience(a.cfg.ClientID, a.cfg.Audiences); err != nil {
+	if err := t.checkAudience(i.clientID, i.audiences); err != nil {
 		return nil, err
 	}
-	if err := t.checkTimes(a.now(), a.cfg.ClockSkew); err != nil {
+	if err := t.checkTimes(i.now(), i.skew); err != nil {
 		return nil, err
 	}
-	if err := t.checkAuthTime(want, a.cfg.ClockSkew); err != nil {
+	if err := t.checkAuthTime(want, i.skew); err != nil {
 		return nil, err
 	}
 	// Core, 2: at most 255 ASCII characters. encoding/json writes U+FFFD for

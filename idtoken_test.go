@@ -168,7 +168,7 @@ func TestRefusalsAreSilent(t *testing.T) {
 		claims := map[string]any{"iss": a.issuer.URL(), "sub": "alice", "aud": "client", "iat": now, "exp": now + 60, "nonce": "n"}
 		edit(claims)
 		raw := a.issuer.Sign(claims, signintest.SignOptions{})
-		_, err := a.verifyIDToken(t.Context(), meta, raw, expectation{nonce: "n", code: "code", front: true})
+		_, err := a.Auth.issuer.verifyIDToken(t.Context(), meta, raw, expectation{nonce: "n", code: "code", front: true})
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 			continue

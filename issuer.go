@@ -24,12 +24,20 @@ const (
 // issuer is the OpenID Provider as we know it. Nothing is fetched before it
 // is needed, and one fetch serves all who wait for it.
 type issuer struct {
-	url     string
-	tenants []string
-	algs    []string // pinned
-	client  *http.Client
-	now     func() time.Time
-	report  func(context.Context, error) // of a failure that nobody waits for
+	url        string
+	tenants    []string
+	algorithms []string // pinned
+	client     *http.Client
+
+	// Who we are to it, of Config.
+	clientID     string
+	credential   Credential
+	audiences    []string
+	capabilities []string
+	skew         time.Duration
+
+	now    func() time.Time
+	report func(context.Context, error) // of a failure that nobody waits for
 
 	fetches once.Flights[*metadata]
 
@@ -48,7 +56,11 @@ func newIssuer(c Config, now func() time.Time, report func(context.Context, erro
 	// discovery did not send us.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.Jar = nil
-	return &issuer{url: c.Issuer, tenants: c.Tenants, algs: c.SigningAlgorithms, client: &client, now: now, report: report}
+	return &issuer{
+		url: c.Issuer, tenants: c.Tenants, algorithms: c.SigningAlgorithms, client: &client,
+		clientID: c.ClientID, credential: c.Credential, audiences: c.Audiences, capabilities: c.ClientCapabilities, skew: c.ClockSkew,
+		now: now, report: report,
+	}
 }
 
 func cmpTransport(t http.RoundTripper) http.RoundTripper {

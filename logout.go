@@ -87,7 +87,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	token, err := a.verifyLogoutToken(ctx, meta, form.Get("logout_token"))
+	token, err := a.issuer.verifyLogoutToken(ctx, meta, form.Get("logout_token"))
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ type logoutClaims struct {
 
 // verifyLogoutToken applies the rules of Back-Channel Logout, 2.6. Hydra
 // sends neither exp nor sub; a fresh iat and the jti stand in for exp.
-func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string) (*logoutClaims, error) {
+func (i *issuer) verifyLogoutToken(ctx context.Context, meta *metadata, raw string) (*logoutClaims, error) {
 	if err := checkCompact(raw); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
@@ -153,10 +153,10 @@ func (a *Auth) verifyLogoutToken(ctx context.Context, meta *metadata, raw string
 	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
-	if err := t.checkAudience(a.cfg.ClientID, a.cfg.Audiences); err != nil {
+	if err := t.checkAudience(i.clientID, i.audiences); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
-	if err := t.check(headerString(raw, "typ"), a.now(), a.cfg.ClockSkew); err != nil {
+	if err := t.check(headerString(raw, "typ"), i.now(), i.skew); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
 	return t, nil

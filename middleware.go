@@ -81,6 +81,7 @@ type Auth struct {
 	store    Store
 	sessions sessions.Store
 	records  *records
+	tokens   *tokens
 	report   *reporter
 	now      func() time.Time
 
@@ -92,9 +93,6 @@ type Auth struct {
 
 	redemptions once.Flights[*redeemed]
 	refused     backoff // codes, by the key of their claim
-	refreshes   once.Flights[*renewed]
-	backoff     backoff
-	apps        appTokens
 	chores      once.Chores
 	hostWarning sync.Once
 }
@@ -156,9 +154,14 @@ func New(c Config) (*Auth, error) {
 	a.issuer = newIssuer(c, func() time.Time { return a.now() }, func(ctx context.Context, err error) {
 		a.report.event(ctx, Event{Name: EventIssuerFailing, Err: err})
 	})
+	a.tokens = &tokens{
+		records: a.records, issuer: a.issuer, store: store, keys: keys, chores: &a.chores, report: a.report,
+		now: func() time.Time { return a.now() }, margin: c.ExpiryMargin, scopes: c.Scopes,
+		capabilities: c.ClientCapabilities, issuerURL: c.Issuer,
+	}
 	a.redemptions.Patience = once.Patience
-	a.redemptions.Panicked, a.refreshes.Panicked, a.chores.Panicked = a.report.panicked, a.report.panicked, a.report.panicked
-	a.redemptions.Own, a.refreshes.Own = ownCopy, ownCopy
+	a.redemptions.Panicked, a.tokens.flights.Panicked, a.chores.Panicked = a.report.panicked, a.report.panicked, a.report.panicked
+	a.redemptions.Own, a.tokens.flights.Own = ownCopy, ownCopy
 	return a, nil
 }
 
@@ -308,7 +311,7 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need
 		_, err := v.source.Token()
 		return err
 	}
-	_, err := a.acquire(ctx, v, TokenRequest{Scopes: need.Scopes, Resource: need.Resource})
+	_, err := a.tokens.acquire(ctx, v, TokenRequest{Scopes: need.Scopes, Resource: need.Resource})
 	return err
 }
 
@@ -325,5 +328,5 @@ func (a *Auth) Ready(ctx context.Context) error {
 // been saved, or until ctx ends. Call it after [http.Server.Shutdown]: a
 // refresh token that was rotated and not saved costs its owner a sign-in.
 func (a *Auth) Shutdown(ctx context.Context) error {
-	return errors.Join(a.redemptions.Wait(ctx), a.refreshes.Wait(ctx), a.chores.Wait(ctx))
+	return errors.Join(a.redemptions.Wait(ctx), a.tokens.flights.Wait(ctx), a.chores.Wait(ctx))
 }

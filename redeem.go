@@ -133,16 +133,16 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 			form.Set("scope", strings.Join(append([]string{"openid", "profile", "offline_access"}, tx.Scopes...), " "))
 		}
 	}
-	answer, err := a.requestToken(ctx, meta, form)
+	answer, err := a.issuer.requestToken(ctx, meta, form, nil)
 	if err != nil {
 		if spoilt, ok := errors.AsType[*unusableAnswer](err); ok {
-			a.revokeLater(ctx, meta, spoilt.refresh)
+			a.tokens.revoke(ctx, meta, spoilt.refresh)
 		}
 		return nil, redemptionFailed(tx.Return, err)
 	}
 	done, err := a.accept(ctx, meta, tx, b, code, front, answer)
 	if err != nil {
-		a.revokeLater(ctx, meta, answer.RefreshToken) // nobody will use it
+		a.tokens.revoke(ctx, meta, answer.RefreshToken) // nobody will use it
 	}
 	return done, err
 }
@@ -155,7 +155,7 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 	}
 	want := a.expect(tx, b)
 	want.code, want.accessToken = code, answer.AccessToken
-	back, err := a.verifyIDToken(ctx, meta, answer.IDToken, want)
+	back, err := a.issuer.verifyIDToken(ctx, meta, answer.IDToken, want)
 	if err != nil {
 		return nil, tx.rejected("token endpoint", err)
 	}
@@ -165,7 +165,7 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 		}
 	}
 	asked := a.challengeScopes(&InteractionRequiredError{Scopes: tx.Scopes, Resource: tx.Resource})
-	token := a.newHeld(answer, asked, tx.Resource)
+	token := a.tokens.newHeld(answer, asked, tx.Resource)
 	token.Default = tx.Resource == "" && (!tx.Interactive || token.covers(apiScopes(a.cfg.Scopes)))
 	s, err := a.saveSignIn(ctx, tx, b, back, answer, token)
 	if err != nil {

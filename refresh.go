@@ -29,94 +29,62 @@ const (
 	leaseTTL  = saveLimit + time.Hour
 )
 
-// renewed is what a refresh came to.
-type renewed struct {
-	session *session
-	token   *held
-}
-
-// refresh obtains a token for req, once however many ask. req.reject is a
-// token that is held and does not count.
+// refreshGrant is a session's refresh token, exchanged for a token that serves
+// req. The result is kept in the session's record.
 //
 // The invariant: a refresh token is sent by one process at a time, and what
 // comes back for it is in the store before another is sent.
-func (a *Auth) refresh(ctx context.Context, s *session, req TokenRequest) (*renewed, error) {
-	// The call goes on without its callers, who may change what they gave us.
-	req.Scopes, req.Params = slices.Clone(req.Scopes), cloneParams(req.Params)
-	_, asked := refusalKeys("", &req)
-	key := strings.Join([]string{s.key, string(asked), req.reject, req.Params.Encode()}, "\x00")
-	wait, cancel := context.WithTimeout(ctx, refreshLimit)
-	defer cancel()
-	r, err := a.refreshes.Do(wait, key, refreshLimit, func(ctx context.Context) (*renewed, error) {
-		r, err := a.refreshLeased(ctx, s, &req)
-		if t := s.record.find(&req); t == nil || !t.valid(a.now()) || !t.serves(&req) {
-			shareFailure(ctx, err)
-		}
-		return r, err
-	})
-	if err != nil && ctx.Err() == nil && wait.Err() != nil {
-		return nil, &temporaryError{err}
-	}
-	return r, err
+type refreshGrant struct {
+	*tokens
+	s      *session // as last read
+	req    TokenRequest
+	named  []string // scopes to send by name, if exchange has found that it must
+	unheld bool     // nothing held serves meanwhile
 }
 
-// refreshLeased refreshes while no other replica does.
-func (a *Auth) refreshLeased(ctx context.Context, s *session, req *TokenRequest) (*renewed, error) {
-	if silentRefusal(s.record, req, a.now()) != nil {
-		// Nothing will be sent, so there is nothing to exclude others from.
-		if s, r, err := a.consult(ctx, s, req); s == nil || r != nil || err != nil {
-			return r, err
-		}
-	}
-	a.issuer.metadata(ctx) // which may take its time, rather now than under the lease
-	l, err := once.Exclude(ctx, a.store, seal.StoreKey("l", s.secret), leaseTTL)
+// refresh obtains a token for req. req.reject is a token that is held and does
+// not count.
+func (ts *tokens) refresh(ctx context.Context, s *session, req TokenRequest) (*renewed, error) {
+	// The call goes on without its callers, who may change what they gave us.
+	req.Scopes, req.Params = slices.Clone(req.Scopes), cloneParams(req.Params)
+	t := s.record.find(&req)
+	return ts.obtain(ctx, &refreshGrant{
+		tokens: ts, s: s, req: req,
+		unheld: t == nil || !t.valid(ts.now()) || !t.serves(&req),
+	})
+}
+
+func (g *refreshGrant) name() string {
+	_, asked := refusalKeys("", &g.req)
+	return strings.Join([]string{g.s.key, string(asked), g.req.reject, g.req.Params.Encode()}, "\x00")
+}
+
+func (g *refreshGrant) lease() (string, time.Duration) {
+	return seal.StoreKey("l", g.s.secret), leaseTTL
+}
+
+// early: where nothing will be sent there is nothing to exclude others from.
+func (g *refreshGrant) early() bool {
+	return silentRefusal(g.s.record, &g.req, g.now()) != nil
+}
+
+func (g *refreshGrant) harmless() bool { return false }
+func (g *refreshGrant) needed() bool   { return g.unheld }
+
+func (g *refreshGrant) consult(ctx context.Context) (*renewed, error) {
+	s, err := g.records.fresh(ctx, g.s.secret)
 	if err != nil {
 		return nil, err
 	}
-	kept := false
-	defer func() {
-		if !kept {
-			l.End(ctx, nil)
-		}
-	}()
-	var scopes []string // to send, if they must be
-	for range 2 {
-		s, r, err := a.consult(ctx, s, req)
-		if r != nil || err != nil {
-			return r, err
-		}
-		if scopes == nil {
-			scopes = a.refreshScopes(s.record, req)
-		}
-		r, err = a.refreshOnce(ctx, l, &kept, s, req, scopes)
-		switch {
-		case errors.Is(err, errNarrow) && kept: // no second before the first is saved
-			return nil, &temporaryError{err}
-		case errors.Is(err, errNarrow):
-			scopes = a.withReserved(req.Scopes)
-		case !errors.Is(err, errRotated):
-			return r, err
-		}
-	}
-	return nil, &temporaryError{errRotated}
-}
-
-// consult decides, on a fresh read, what need not be asked of the issuer: a
-// sibling has been here, or the issuer has refused already. With neither it
-// returns the session as it is now.
-func (a *Auth) consult(ctx context.Context, s *session, req *TokenRequest) (*session, *renewed, error) {
-	s, err := a.records.fresh(ctx, s.secret)
-	if err != nil {
-		return nil, nil, err
-	}
 	if s == nil {
-		return nil, nil, req.needs(ReasonSignIn, "", nil)
+		return nil, g.req.needs(ReasonSignIn, "", nil)
 	}
-	now := a.now()
-	if t := s.record.find(req); t != nil && t.serves(req) && t.fresh(now, a.cfg.ExpiryMargin) {
-		return s, &renewed{s, t}, nil
+	g.s = s
+	now := g.now()
+	if t := s.record.find(&g.req); t != nil && t.serves(&g.req) && t.fresh(now, g.margin) {
+		return &renewed{s, t}, nil
 	}
-	return s, nil, silentRefusal(s.record, req, now)
+	return nil, silentRefusal(s.record, &g.req, now)
 }
 
 // errNarrow reports an answer to a refresh without scopes that lacks some that
@@ -146,98 +114,115 @@ func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
 	return req.needs(reason, req.Claims, nil)
 }
 
-// refreshOnce sends the refresh token and saves what comes back. It sets kept
-// if the save, and with it the lease, goes on after it returns.
+// exchange sends the refresh token and saves what comes back.
 //
 // The refresh token that came back is saved before anything about the answer is
 // asked of others: some issuers end the grant of a client that sends the old one.
-func (a *Auth) refreshOnce(ctx context.Context, l *once.Lease, kept *bool, s *session, req *TokenRequest, scopes []string) (*renewed, error) {
-	meta, err := a.issuer.metadata(ctx)
+func (g *refreshGrant) exchange(ctx context.Context, h *holding) (*renewed, error) {
+	meta, err := g.issuer.metadata(ctx)
 	if err != nil {
 		return nil, err
 	}
-	start := a.now()
-	sent := s.record.Refresh
-	answer, err := a.requestRefresh(ctx, meta, l, s.record, scopes, req)
+	x := &refreshing{refreshGrant: g, h: h, meta: meta, sent: g.s.record.Refresh, scopes: g.named, start: g.now()}
+	if x.scopes == nil {
+		x.scopes = g.refreshScopes(g.s.record, &g.req)
+	}
+	answer, err := g.requestRefresh(ctx, meta, h, g.s.record, x.scopes, &g.req)
 	if spoilt, ok := errors.AsType[*unusableAnswer](err); ok && spoilt.refresh != "" {
-		s = a.saveRefreshed(ctx, meta, l, kept, s, spoilt.refresh, func(r *record) { r.rotate(sent, spoilt.refresh) })
-		if s == nil {
-			return nil, req.needs(ReasonSignIn, "", nil)
+		if !x.save(ctx, spoilt.refresh, func(r *record) { r.rotate(x.sent, spoilt.refresh) }) {
+			return nil, g.req.needs(ReasonSignIn, "", nil)
 		}
 	}
 	if err != nil {
-		return nil, a.refreshFailed(ctx, s, req, err)
+		return nil, x.failed(ctx, err)
 	}
-	took, newest := a.now().Sub(start), cmp.Or(answer.RefreshToken, sent)
-	if namesOther(s.record.IDToken, answer.IDToken) {
-		a.records.endLater(ctx, s)
-		a.report.event(ctx, Event{Name: EventSessionEnded, User: s.user, Err: errors.New("iss or sub of the refreshed ID token is another user's")})
-		a.revokeLater(ctx, meta, newest)
+	return x.answered(ctx, answer)
+}
+
+// refreshing is one token request of a refreshGrant.
+type refreshing struct {
+	*refreshGrant
+	h      *holding
+	meta   *metadata
+	sent   string   // the refresh token
+	scopes []string // sent; empty: those of the refresh token
+	start  time.Time
+}
+
+// answered keeps what the issuer has granted.
+func (x *refreshing) answered(ctx context.Context, answer *tokenAnswer) (*renewed, error) {
+	req := &x.req
+	took, newest := x.now().Sub(x.start), cmp.Or(answer.RefreshToken, x.sent)
+	if namesOther(x.s.record.IDToken, answer.IDToken) {
+		x.records.endLater(ctx, x.s)
+		x.report.event(ctx, Event{Name: EventSessionEnded, User: x.s.user, Err: errors.New("iss or sub of the refreshed ID token is another user's")})
+		x.revoke(ctx, x.meta, newest)
 		return nil, req.needs(ReasonSignIn, "", nil)
 	}
-	token := a.refreshedToken(s.record, answer, scopes, req)
-	s = a.saveRefreshed(ctx, meta, l, kept, s, newest, func(r *record) {
-		r.renew(token, sent, answer.RefreshToken)
-		if !token.meets(req) && (len(scopes) > 0 || len(req.Scopes) == 0) {
+	token := x.refreshedToken(x.s.record, answer, x.scopes, req)
+	saved := x.save(ctx, newest, func(r *record) {
+		r.renew(token, x.sent, answer.RefreshToken)
+		if !token.meets(req) && (len(x.scopes) > 0 || len(req.Scopes) == 0) {
 			_, asked := refusalKeys(r.Refresh, req)
-			r.refuse(refusal{Key: asked, Reason: ReasonConsent, Time: start.Unix()})
+			r.refuse(refusal{Key: asked, Reason: ReasonConsent, Time: x.start.Unix()})
 		}
 	})
-	if s == nil {
+	if !saved {
 		return nil, req.needs(ReasonSignIn, "", nil)
 	}
-	a.backoff.clear(s.key)
-	a.report.event(ctx, Event{Name: EventRefreshed, User: s.user, Scopes: token.Scopes, Duration: took})
-	if answer.IDToken != "" && !*kept { // a store that fails has other worries
-		s = a.takeHint(ctx, meta, s, answer)
+	x.backoff.clear(x.s.key)
+	x.report.event(ctx, Event{Name: EventRefreshed, User: x.s.user, Scopes: token.Scopes, Duration: took})
+	if answer.IDToken != "" && !x.h.passed { // a store that fails has other worries
+		x.s = x.takeHint(ctx, x.meta, x.s, answer)
 	}
 	switch {
 	case token.meets(req):
-	case len(scopes) == 0 && len(req.Scopes) > 0:
-		return nil, errNarrow
-	default:
-		// Granted less than asked for: only the user can add to it.
-		return nil, req.needs(ReasonConsent, "", answer.lack())
+		return &renewed{x.s, &token}, nil
+	case len(x.scopes) == 0 && len(req.Scopes) > 0:
+		x.named = x.withReserved(req.Scopes)
+		return nil, errAgain{errNarrow}
 	}
-	return &renewed{s, &token}, nil
+	// Granted less than asked for: only the user can add to it.
+	return nil, req.needs(ReasonConsent, "", answer.lack())
 }
 
-// saveRefreshed saves what a refresh has brought, and returns the session with
-// it. It sets kept if the save, and with it the lease, goes on after it returns.
-// If the user has signed out meanwhile it gives newest, the refresh token that is
-// good now, back to the issuer and returns nil: nothing may come back to life.
-func (a *Auth) saveRefreshed(ctx context.Context, meta *metadata, l *once.Lease, kept *bool, s *session, newest string, change func(*record)) *session {
+// save saves what a refresh has brought, and sets the session to what it is
+// then. If the store fails the save goes on, and the lease with it. If the user
+// has signed out meanwhile, save gives newest, the refresh token that is good
+// now, back to the issuer and reports false: nothing may come back to life.
+func (x *refreshing) save(ctx context.Context, newest string, change func(*record)) bool {
 	saving, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
-	saved, err := a.records.update(saving, s, change)
+	saved, err := x.records.update(saving, x.s, change)
 	switch {
 	case err == nil:
-		return saved
+		x.s = saved
+		return true
 	case errors.Is(err, errSessionEnded):
-		a.revokeLater(ctx, meta, newest)
-		return nil
+		x.revoke(ctx, x.meta, newest)
+		return false
 	}
-	next := a.saveLater(ctx, l, s, change, func(ctx context.Context) { a.revokeLater(ctx, meta, newest) })
-	*kept = true // Set last: if saveLater panics, the deferred end must still run.
-	return next
+	x.s = x.saveLater(ctx, x.h.Lease, x.s, change, func(ctx context.Context) { x.revoke(ctx, x.meta, newest) })
+	x.h.passed = true // Set last: if saveLater panics, the deferred end must still run.
+	return true
 }
 
 // refreshedToken is the token of a refresh. If scopes were not sent, what was
 // granted before is what was asked for (RFC 6749, 6).
-func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req *TokenRequest) held {
+func (ts *tokens) refreshedToken(r *record, answer *tokenAnswer, sent []string, req *TokenRequest) held {
 	old := r.find(req)
 	asked := sent
 	if len(sent) == 0 {
-		asked = a.cfg.Scopes
+		asked = ts.scopes
 		if old != nil {
 			asked = old.Scopes
 		}
 	}
-	t := a.newHeld(answer, asked, req.Resource)
+	t := ts.newHeld(answer, asked, req.Resource)
 	if len(sent) == 0 && old != nil {
 		t.Asked = old.Asked
 	}
-	site := apiScopes(a.cfg.Scopes)
+	site := apiScopes(ts.scopes)
 	t.Params = paramsHash(req.Params)
 	t.Default = req.Resource == "" && (len(req.Scopes) == 0 || len(sent) == 0 && old != nil && old.Default || len(site) > 0 && t.covers(site))
 	t.Claims = shortHash(req.Claims)
@@ -247,20 +232,20 @@ func (a *Auth) refreshedToken(r *record, answer *tokenAnswer, sent []string, req
 // saveLater goes on saving what a store that fails did not take, and keeps
 // the lease so that no sibling sends the old refresh token meanwhile. It
 // returns the session as it will be. If that has ended, gone is called.
-func (a *Auth) saveLater(ctx context.Context, l *once.Lease, s *session, change func(*record), gone func(context.Context)) *session {
+func (ts *tokens) saveLater(ctx context.Context, l *once.Lease, s *session, change func(*record), gone func(context.Context)) *session {
 	next := &session{secret: s.secret, key: s.key, sealed: s.sealed, place: s.place, record: s.record.clone(), user: s.user}
 	change(next.record)
-	a.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
+	ts.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
 	// Under a name of its own: were another save of this session under way,
 	// this one must not be taken for it.
-	a.chores.Go(ctx, "save."+l.Key+seal.Encode(seal.Random(8)), saveLimit, func(ctx context.Context) {
+	ts.chores.Go(ctx, "save."+l.Key+seal.Encode(seal.Random(8)), saveLimit, func(ctx context.Context) {
 		defer l.End(ctx, nil)
-		_, err := a.records.update(ctx, s, change)
+		_, err := ts.records.update(ctx, s, change)
 		switch {
 		case errors.Is(err, errSessionEnded):
 			gone(ctx)
 		case err != nil:
-			a.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
+			ts.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refreshed tokens lost: %w", err)})
 		}
 	})
 	return next
@@ -290,7 +275,7 @@ func cloneParams(params url.Values) url.Values {
 // refreshScopes are those to send. None, if a held token covers the request
 // by default: some issuers take scopes at a refresh for a wish to have no
 // others any more.
-func (a *Auth) refreshScopes(r *record, req *TokenRequest) []string {
+func (ts *tokens) refreshScopes(r *record, req *TokenRequest) []string {
 	t := r.find(req)
 	if t != nil && t.Default || t == nil && len(req.Scopes) == 0 {
 		return nil
@@ -299,14 +284,14 @@ func (a *Auth) refreshScopes(r *record, req *TokenRequest) []string {
 	if t != nil && len(scopes) == 0 {
 		scopes = t.Scopes
 	}
-	return a.withReserved(scopes)
+	return ts.withReserved(scopes)
 }
 
 // withReserved adds the sign-in's reserved scopes, without which some issuers
 // give no refresh token back.
-func (a *Auth) withReserved(scopes []string) []string {
+func (ts *tokens) withReserved(scopes []string) []string {
 	scopes = slices.Clone(scopes)
-	for _, s := range a.cfg.Scopes {
+	for _, s := range ts.scopes {
 		if isReserved(s) && !slices.Contains(scopes, s) {
 			scopes = append(scopes, s)
 		}
@@ -314,7 +299,7 @@ func (a *Auth) withReserved(scopes []string) []string {
 	return scopes
 }
 
-func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *once.Lease, r *record, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
+func (ts *tokens) requestRefresh(ctx context.Context, meta *metadata, h *holding, r *record, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
 	form := cloneParams(req.Params)
 	if form == nil {
 		form = url.Values{}
@@ -328,9 +313,9 @@ func (a *Auth) requestRefresh(ctx context.Context, meta *metadata, l *once.Lease
 		form.Set("resource", req.Resource)
 	}
 	if req.Claims != "" {
-		form.Set("claims", withCapabilities(req.Claims, a.cfg.ClientCapabilities))
+		form.Set("claims", withCapabilities(req.Claims, ts.capabilities))
 	}
-	answer, err := a.requestTokenIf(ctx, meta, form, l.Sure)
+	answer, err := ts.issuer.requestToken(ctx, meta, form, h.ready)
 	if err == nil && answer.AccessToken == "" && len(r.Tokens) > 0 {
 		// An issuer that has given this session access tokens has failed.
 		return nil, &unusableAnswer{errNoAccessToken, answer.RefreshToken}
@@ -357,9 +342,9 @@ func namesOther(signIn, refreshed string) bool {
 // takeHint keeps a refreshed ID token for the sign-out. One that is not as it
 // should be is not used: the access token beside it is good, and the user has
 // done nothing wrong. The user's claims stay the sign-in's in any case.
-func (a *Auth) takeHint(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) *session {
-	if err := a.checkRefreshed(ctx, meta, s, answer); err != nil {
-		a.report.event(ctx, Event{Name: EventIDTokenIgnored, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
+func (ts *tokens) takeHint(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) *session {
+	if err := ts.checkRefreshed(ctx, meta, s, answer); err != nil {
+		ts.report.event(ctx, Event{Name: EventIDTokenIgnored, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
 		return s
 	}
 	if len(answer.IDToken) > maxHint {
@@ -368,7 +353,7 @@ func (a *Auth) takeHint(ctx context.Context, meta *metadata, s *session, answer 
 	ctx, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
 	signIn := s.record.IDToken
-	saved, err := a.records.update(ctx, s, func(r *record) {
+	saved, err := ts.records.update(ctx, s, func(r *record) {
 		if r.IDToken == signIn { // no later sign-in has brought a newer one
 			r.Hint = answer.IDToken
 			r.trim()
@@ -382,8 +367,8 @@ func (a *Auth) takeHint(ctx context.Context, meta *metadata, s *session, answer 
 
 // checkRefreshed holds a refreshed ID token against the sign-in that the
 // refresh token is from (OpenID Connect Core, 12.2).
-func (a *Auth) checkRefreshed(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) error {
-	t, err := a.verifyIDToken(ctx, meta, answer.IDToken, expectation{accessToken: answer.AccessToken})
+func (ts *tokens) checkRefreshed(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) error {
+	t, err := ts.issuer.verifyIDToken(ctx, meta, answer.IDToken, expectation{accessToken: answer.AccessToken})
 	if err != nil {
 		return err
 	}
@@ -404,40 +389,41 @@ func (a *Auth) checkRefreshed(ctx context.Context, meta *metadata, s *session, a
 	return nil
 }
 
-// refreshFailed sorts what the issuer answered: what passes, what only the
+// failed sorts what the issuer answered: what passes, what only the
 // user can mend, and what was refused because a sibling was faster.
-func (a *Auth) refreshFailed(ctx context.Context, s *session, req *TokenRequest, err error) error {
+func (x *refreshing) failed(ctx context.Context, err error) error {
+	s, req := x.s, &x.req
 	answer, _ := errors.AsType[*tokenError](err)
 	reason := reasonFor(answer, req)
 	if reason == "" {
 		err = &temporaryError{err}
-		a.backoff.set(s.key, pauseAfter(answer, err, a.now()))
-		a.report.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
+		x.backoff.set(s.key, pauseAfter(answer, err, x.now()))
+		x.report.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 		return err
 	}
 	if reason == ReasonRefused {
-		now, readErr := a.records.fresh(ctx, s.secret)
+		now, readErr := x.records.fresh(ctx, s.secret)
 		switch {
 		case readErr != nil: // whether it was replaced is not known
 			err = &temporaryError{fmt.Errorf("refresh token refused, session not read again: %w", readErr)}
-			a.report.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
+			x.report.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 			return err
 		case now == nil: // a sign-out gave the refresh token back
 			return req.needs(ReasonSignIn, "", err)
 		case now.record.Refresh != s.record.Refresh:
-			return errRotated
+			return errAgain{errRotated}
 		}
 	}
-	a.report.event(ctx, Event{Name: EventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
+	x.report.event(ctx, Event{Name: EventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
 	dead, asked := refusalKeys(s.record.Refresh, req)
-	f := refusal{Key: asked, Reason: reason, Claims: answer.claims, Time: a.now().Unix()}
+	f := refusal{Key: asked, Reason: reason, Claims: answer.claims, Time: x.now().Unix()}
 	if reason == ReasonRefused {
 		f.Key = dead
 	}
 	ctx, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
-	if _, saveErr := a.records.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
-		a.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
+	if _, saveErr := x.records.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
+		x.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
 	}
 	return req.needs(reason, cmp.Or(answer.claims, req.Claims), err)
 }

@@ -167,7 +167,7 @@ func TestRefreshHolderDies(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, err := l.replicas[1].requestRefresh(l.t.Context(), meta, other, r, nil, &TokenRequest{}); err != nil {
+					if _, err := l.replicas[1].tokens.requestRefresh(l.t.Context(), meta, &holding{Lease: other}, r, nil, &TokenRequest{}); err != nil {
 						t.Fatal(err)
 					}
 					other.End(l.t.Context(), nil)
@@ -200,7 +200,7 @@ func TestRefreshHolderStopped(t *testing.T) {
 		l.pass(2 * time.Hour)
 		// Between lease and request the credential is loaded: stop there.
 		stopped, release := make(chan struct{}, 1), make(chan struct{})
-		l.replicas[0].cfg.Credential = Rotating(func(context.Context) (Credential, error) {
+		l.replicas[0].issuer.credential = Rotating(func(context.Context) (Credential, error) {
 			stopped <- struct{}{}
 			<-release
 			return Secret("secret"), nil
@@ -214,7 +214,7 @@ func TestRefreshHolderStopped(t *testing.T) {
 		// Cut off from the store, its beats do not arrive; the sibling's calls do.
 		l.store.Set(faulty.Fails)
 		beside := &faulty.Troubled{Store: l.store.Store}
-		l.replicas[1].store, l.replicas[1].records.store = beside, beside
+		l.replicas[1].store, l.replicas[1].records.store, l.replicas[1].tokens.store = beside, beside, beside
 		l.mustToken(1, cookies, TokenRequest{})
 		close(release)
 		if err := <-done; err == nil {

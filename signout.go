@@ -2,7 +2,6 @@ package signin
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -151,7 +150,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	a.records.unindexLater(ctx, s)
 	a.report.event(ctx, Event{Name: EventSignedOut, User: s.user})
 	if meta, err := a.issuer.metadata(r.Context()); err == nil {
-		a.revokeLater(ctx, meta, s.record.Refresh)
+		a.tokens.revoke(ctx, meta, s.record.Refresh)
 	}
 	return s, nil
 }
@@ -204,21 +203,4 @@ func (a *Auth) endSessionURL(r *http.Request, s *session, home site) string {
 	}
 	u.RawQuery = q.Encode()
 	return u.String()
-}
-
-// revokeLater gives a refresh token back (RFC 7009), without anyone waiting.
-func (a *Auth) revokeLater(ctx context.Context, meta *metadata, refresh string) {
-	if meta.RevocationEndpoint == "" || refresh == "" {
-		return
-	}
-	a.chores.Go(ctx, "revoke."+seal.StoreKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
-		form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
-		resp, _, _, err := a.postForm(ctx, meta, meta.RevocationEndpoint, form)
-		if err == nil && resp.StatusCode/100 != 2 {
-			err = fmt.Errorf("revocation endpoint answered with status %d", resp.StatusCode)
-		}
-		if err != nil {
-			a.report.event(ctx, Event{Name: EventRevokeFailed, Err: err})
-		}
-	})
 }

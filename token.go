@@ -33,38 +33,34 @@ const (
 // been spent. The exception is a client that was refused before the issuer
 // looked at the grant and has another credential by now; and even then a code
 // is not sent again, for some issuers take that for theft.
-func (a *Auth) requestToken(ctx context.Context, meta *metadata, form url.Values) (*tokenAnswer, error) {
-	return a.requestTokenIf(ctx, meta, form, nil)
-}
-
-// requestTokenIf is requestToken that asks ready, if it is not nil, at the
-// last moment before the request is sent.
-func (a *Auth) requestTokenIf(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
-	answer, err := a.requestTokenOnce(ctx, meta, form, ready)
+//
+// ready, if not nil, is asked at the last moment before the request is sent.
+func (i *issuer) requestToken(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
+	answer, err := i.requestTokenOnce(ctx, meta, form, ready)
 	refused, _ := errors.AsType[*tokenError](err)
-	if refused == nil || refused.ErrorCode != "invalid_client" || !clientauth.Reload(a.cfg.Credential) || form.Get("grant_type") == "authorization_code" {
+	if refused == nil || refused.ErrorCode != "invalid_client" || !clientauth.Reload(i.credential) || form.Get("grant_type") == "authorization_code" {
 		return answer, err
 	}
-	return a.requestTokenOnce(ctx, meta, form, ready)
+	return i.requestTokenOnce(ctx, meta, form, ready)
 }
 
-func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
+func (i *issuer) requestTokenOnce(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
 	if form.Get("claims") == "" {
-		if claims := withCapabilities("", a.cfg.ClientCapabilities); claims != "" {
+		if claims := withCapabilities("", i.capabilities); claims != "" {
 			form.Set("claims", claims)
 		}
 	}
-	asked := a.now() // lifetimes count from then
-	resp, body, sent, err := a.post(ctx, meta, meta.TokenEndpoint, form, ready)
+	asked := i.now() // lifetimes count from then
+	resp, body, sent, err := i.post(ctx, meta, meta.TokenEndpoint, form, ready)
 	if err != nil {
 		if resp != nil && grants(resp) {
 			err = newUnusableAnswer(err, body) // of which only a part could be read
 		}
 		return nil, err
 	}
-	answer, err := readTokenAnswer(resp, body, sent, a.now())
+	answer, err := readTokenAnswer(resp, body, sent, i.now())
 	if err != nil {
 		return nil, err
 	}
@@ -72,24 +68,20 @@ func (a *Auth) requestTokenOnce(ctx context.Context, meta *metadata, form url.Va
 	return answer, nil
 }
 
-// postForm posts form to an endpoint of the issuer, with the client's proof.
+// post posts form to an endpoint of the issuer, with the client's proof.
 // sent is what must not be logged should the answer echo it.
-func (a *Auth) postForm(ctx context.Context, meta *metadata, endpoint string, form url.Values) (resp *http.Response, body []byte, sent []string, err error) {
-	return a.post(ctx, meta, endpoint, form, nil)
-}
-
-// post is postForm that asks ready. When an answer cannot be read to its end, it
-// returns what could be read, beside the error.
-func (a *Auth) post(ctx context.Context, meta *metadata, endpoint string, form url.Values, ready func(context.Context) error) (resp *http.Response, body []byte, sent []string, err error) {
+// ready, if not nil, is asked just before. When an answer cannot be read to its
+// end, post returns what could be read, beside the error.
+func (i *issuer) post(ctx context.Context, meta *metadata, endpoint string, form url.Values, ready func(context.Context) error) (resp *http.Response, body []byte, sent []string, err error) {
 	header := http.Header{
 		"Content-Type": {"application/x-www-form-urlencoded"},
 		"Accept":       {"application/json"},
 	}
 	in := clientauth.Request{
-		ClientID: a.cfg.ClientID, Issuer: meta.Issuer, Endpoint: meta.TokenEndpoint,
-		Methods: meta.TokenAuthMethods, SigningAlgs: meta.TokenAuthAlgs, Now: a.now,
+		ClientID: i.clientID, Issuer: meta.Issuer, Endpoint: meta.TokenEndpoint,
+		Methods: meta.TokenAuthMethods, SigningAlgs: meta.TokenAuthAlgs, Now: i.now,
 	}
-	if err := clientauth.Authenticate(ctx, a.cfg.Credential, in, form, header); err != nil {
+	if err := clientauth.Authenticate(ctx, i.credential, in, form, header); err != nil {
 		return nil, nil, nil, fmt.Errorf("authenticating the client: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
@@ -114,7 +106,7 @@ func (a *Auth) post(ctx context.Context, meta *metadata, endpoint string, form u
 			return nil, nil, nil, err
 		}
 	}
-	resp, err = a.issuer.client.Do(req)
+	resp, err = i.client.Do(req)
 	if err != nil {
 		// net/http quotes an answer that it cannot read.
 		return nil, nil, nil, fmt.Errorf("token request: %w", newCleanError(withoutURL(err), sent))

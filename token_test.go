@@ -95,7 +95,7 @@ func TestTokenEchoes(t *testing.T) {
 				a := newApp(t)
 				a.Auth.issuer.client = srv.Client()
 				form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secret}}
-				_, err := a.requestToken(t.Context(), &metadata{TokenEndpoint: srv.URL}, form)
+				_, err := a.Auth.issuer.requestToken(t.Context(), &metadata{TokenEndpoint: srv.URL}, form, nil)
 				if err == nil {
 					t.Fatal("no error")
 				}

@@ -86,7 +86,7 @@ func (ts *tokenSource) Token() (*oauth2.Token, error) {
 		return t.token(), nil
 	}
 	// The source may outlive its request: a WebSocket's handler does.
-	t, err := ts.v.auth.acquire(context.WithoutCancel(ts.ctx), ts.v, ts.req)
+	t, err := ts.v.auth.tokens.acquire(context.WithoutCancel(ts.ctx), ts.v, ts.req)
 	if err != nil {
 		return nil, err
 	}
@@ -106,66 +106,6 @@ func (v *visit) atHand(ctx context.Context, req *TokenRequest) *held {
 		return nil
 	}
 	return t
-}
-
-// tokenPatience is how long a caller whose token still serves waits for a new
-// one. The refresh goes on.
-const tokenPatience = 3 * time.Second
-
-// acquire returns a token that serves req: the held one, or a new one. When
-// ctx ends the caller no longer waits, and what is under way goes on.
-func (a *Auth) acquire(ctx context.Context, v *visit, req TokenRequest) (*held, error) {
-	now := a.now()
-	s, err := v.current(ctx, now)
-	if err != nil {
-		return nil, err
-	}
-	if s == nil {
-		return nil, req.needs(ReasonSignIn, "", nil)
-	}
-	t := s.record.find(&req)
-	if req.Refresh && t != nil && req.reject == "" {
-		req.reject = t.Access
-	}
-	usable := t != nil && t.valid(now) && t.serves(&req)
-	if usable && t.fresh(now, a.cfg.ExpiryMargin) {
-		if t.due(now) && a.worthAsking(s, &req, now) {
-			renewal := req
-			renewal.reject = t.Access
-			a.chores.Go(ctx, "renew."+s.key, refreshLimit, func(ctx context.Context) { a.refresh(ctx, s, renewal) })
-		}
-		return t, nil
-	}
-	wait := ctx
-	if usable {
-		if !a.worthAsking(s, &req, now) {
-			return t, nil
-		}
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, tokenPatience)
-		defer cancel()
-	} else if f := a.backoff.waiting(s.key, now); f != nil && f.asked {
-		return nil, f.err
-	}
-	renewed, err := a.refresh(wait, s, req)
-	switch {
-	case err == nil:
-		v.renew(renewed.session)
-		return renewed.token, nil
-	case usable && t.valid(a.now()): // what is held still serves
-		if wait.Err() != nil && ctx.Err() == nil {
-			// One waited for all: the next need not.
-			a.backoff.set(s.key, failure{until: now.Add(2 * tokenPatience)})
-		}
-		return t, nil
-	}
-	return nil, err
-}
-
-// worthAsking reports whether a new token could be had in place of one that
-// serves: the issuer has not failed a moment ago and has not refused.
-func (a *Auth) worthAsking(s *session, req *TokenRequest, now time.Time) bool {
-	return silentRefusal(s.record, req, now) == nil && a.backoff.waiting(s.key, now) == nil
 }
 
 // TokenInfo describes a held token without containing it.

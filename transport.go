@@ -211,7 +211,7 @@ func (req TokenRequest) token(ctx context.Context) (*oauth2.Token, error) {
 	if !ok {
 		return source.Token()
 	}
-	t, err := ts.v.auth.acquire(ctx, ts.v, req)
+	t, err := ts.v.auth.tokens.acquire(ctx, ts.v, req)
 	if err != nil {
 		return nil, err
 	}

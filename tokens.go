@@ -1,0 +1,257 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/seed454743b5/signin/internal/once"
+	"github.com/seed454743b5/signin/internal/seal"
+)
+
+// tokens obtains access tokens and gives refresh tokens back. There is one way
+// to obtain one, whatever it is obtained for: a grant says what is sent, what is
+// known without asking, and where the result is kept; obtain sees to it that
+// one request is sent, however many ask, on however many replicas.
+type tokens struct {
+	records *records
+	issuer  *issuer
+	store   Store        // of leases and of the application's own tokens
+	keys    seal.Keyring // of the latter
+	chores  *once.Chores
+	report  *reporter
+	now     func() time.Time
+
+	margin       time.Duration // Config.ExpiryMargin
+	scopes       []string      // Config.Scopes
+	capabilities []string      // Config.ClientCapabilities
+	issuerURL    string
+
+	flights once.Flights[*renewed]
+	backoff backoff
+	apps    appTokens
+}
+
+// renewed is what a grant came to.
+type renewed struct {
+	session *session // that the token is held in; nil if it is the application's own
+	token   *held
+}
+
+// A grant obtains one token for one purpose.
+type grant interface {
+	// name is that of the shared call: requests of one name are one request.
+	name() string
+
+	// lease is what one replica holds while it asks, and for how long a dead one
+	// is believed to.
+	lease() (key string, ttl time.Duration)
+
+	// early reports whether consult is worth a try before the lease is taken.
+	early() bool
+
+	// consult decides, on a fresh read of where the result is kept, what need
+	// not be asked of the issuer: a sibling has been here, or the issuer has
+	// refused already. With neither it returns nil and nil.
+	consult(ctx context.Context) (*renewed, error)
+
+	// exchange sends one token request and keeps what comes back. errAgain says
+	// that one more request, another one, may bring the token.
+	exchange(ctx context.Context, h *holding) (*renewed, error)
+
+	// harmless reports whether nothing is spent by a request that a sibling
+	// sends at the same time, so that one without a lease will do.
+	harmless() bool
+
+	// needed reports whether the caller has nothing that serves meanwhile.
+	needed() bool
+}
+
+// obtainLimit bounds the way to a token, waiting for another replica included.
+const obtainLimit = 30 * time.Second
+
+// errAgain is the cause for which exchange may be called once more.
+type errAgain struct{ error }
+
+// holding is a lease while a grant is exchanged.
+type holding struct {
+	*once.Lease      // nil: there is none
+	passed      bool // whether a save that goes on will end it
+}
+
+func (h *holding) end(ctx context.Context) {
+	if h.Lease != nil && !h.passed {
+		h.End(ctx, nil)
+	}
+}
+
+// ready is asked at the last moment before a token request is sent.
+func (h *holding) ready(ctx context.Context) error {
+	if h.Lease == nil {
+		return nil
+	}
+	return h.Sure(ctx)
+}
+
+// obtain exchanges a grant, once however many ask. When ctx ends the caller no
+// longer waits, and the exchange goes on.
+func (ts *tokens) obtain(ctx context.Context, g grant) (*renewed, error) {
+	wait, cancel := context.WithTimeout(ctx, obtainLimit)
+	defer cancel()
+	r, err := ts.flights.Do(wait, g.name(), obtainLimit, func(ctx context.Context) (*renewed, error) {
+		r, err := ts.obtainLeased(ctx, g)
+		if err != nil && g.needed() {
+			shareFailure(ctx, err)
+		}
+		return r, err
+	})
+	if err != nil && ctx.Err() == nil && wait.Err() != nil {
+		return nil, &temporaryError{err}
+	}
+	return r, err
+}
+
+// obtainLeased exchanges a grant while no other replica does. A store that
+// fails stands in the way of a grant that something is spent for, and costs any
+// other one a request of its own on each replica.
+func (ts *tokens) obtainLeased(ctx context.Context, g grant) (*renewed, error) {
+	var down error
+	consult := func() (*renewed, error) {
+		r, err := g.consult(ctx)
+		if g.harmless() && storeDown(err) {
+			down, err = err, nil
+		}
+		return r, err
+	}
+	if g.early() {
+		if r, err := consult(); r != nil || err != nil {
+			return r, err
+		}
+	}
+	ts.issuer.metadata(ctx) // which may take its time, rather now than under the lease
+	h := &holding{}
+	if down == nil {
+		key, ttl := g.lease()
+		l, err := once.Exclude(ctx, ts.store, key, ttl)
+		switch {
+		case err == nil:
+			h.Lease = l
+			defer h.end(ctx)
+		case !storeDown(err):
+			return nil, &temporaryError{err}
+		case !g.harmless():
+			return nil, err
+		default:
+			down = err
+		}
+	}
+	var again errAgain
+	for range 2 {
+		if down == nil {
+			if r, err := consult(); r != nil || err != nil {
+				return r, err
+			}
+		}
+		if down != nil {
+			ts.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("token request without a lease: %w", down)})
+		}
+		r, err := g.exchange(ctx, h)
+		if !errors.As(err, &again) {
+			return r, err
+		}
+		if h.passed { // no second request before the first is saved
+			break
+		}
+	}
+	return nil, &temporaryError{again.error}
+}
+
+func storeDown(err error) bool {
+	_, down := errors.AsType[*once.StoreError](err)
+	return down
+}
+
+// holder is the place of a session while a request is served.
+type holder interface {
+	current(ctx context.Context, now time.Time) (*session, error)
+	renew(*session)
+}
+
+// tokenPatience is how long a caller whose token still serves waits for a new
+// one. The refresh goes on.
+const tokenPatience = 3 * time.Second
+
+// acquire returns a token that serves req: the held one, or a new one. When
+// ctx ends the caller no longer waits, and what is under way goes on.
+func (ts *tokens) acquire(ctx context.Context, v holder, req TokenRequest) (*held, error) {
+	now := ts.now()
+	s, err := v.current(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return nil, req.needs(ReasonSignIn, "", nil)
+	}
+	t := s.record.find(&req)
+	if req.Refresh && t != nil && req.reject == "" {
+		req.reject = t.Access
+	}
+	usable := t != nil && t.valid(now) && t.serves(&req)
+	if usable && t.fresh(now, ts.margin) {
+		if t.due(now) && ts.worthAsking(s, &req, now) {
+			renewal := req
+			renewal.reject = t.Access
+			ts.chores.Go(ctx, "renew."+s.key, obtainLimit, func(ctx context.Context) { ts.refresh(ctx, s, renewal) })
+		}
+		return t, nil
+	}
+	wait := ctx
+	if usable {
+		if !ts.worthAsking(s, &req, now) {
+			return t, nil
+		}
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, tokenPatience)
+		defer cancel()
+	} else if f := ts.backoff.waiting(s.key, now); f != nil && f.asked {
+		return nil, f.err
+	}
+	renewed, err := ts.refresh(wait, s, req)
+	switch {
+	case err == nil:
+		v.renew(renewed.session)
+		return renewed.token, nil
+	case usable && t.valid(ts.now()): // what is held still serves
+		if wait.Err() != nil && ctx.Err() == nil {
+			// One waited for all: the next need not.
+			ts.backoff.set(s.key, failure{until: now.Add(2 * tokenPatience)})
+		}
+		return t, nil
+	}
+	return nil, err
+}
+
+// worthAsking reports whether a new token could be had in place of one that
+// serves: the issuer has not failed a moment ago and has not refused.
+func (ts *tokens) worthAsking(s *session, req *TokenRequest, now time.Time) bool {
+	return silentRefusal(s.record, req, now) == nil && ts.backoff.waiting(s.key, now) == nil
+}
+
+// revoke gives a refresh token back (RFC 7009), without anyone waiting.
+func (ts *tokens) revoke(ctx context.Context, meta *metadata, refresh string) {
+	if meta.RevocationEndpoint == "" || refresh == "" {
+		return
+	}
+	ts.chores.Go(ctx, "revoke."+seal.StoreKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
+		form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
+		resp, _, _, err := ts.issuer.post(ctx, meta, meta.RevocationEndpoint, form, nil)
+		if err == nil && resp.StatusCode/100 != 2 {
+			err = fmt.Errorf("revocation endpoint answered with status %d", resp.StatusCode)
+		}
+		if err != nil {
+			ts.report.event(ctx, Event{Name: EventRevokeFailed, Err: err})
+		}
+	})
+}
