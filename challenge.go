@@ -2,6 +2,7 @@ package signin
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/json"
@@ -318,8 +319,14 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 	set("code_challenge", seal.Encode(challenge[:]))
 	set("code_challenge_method", "S256")
 	set("resource", need.Resource)
-	set("claims", withCapabilities(need.Claims, a.cfg.ClientCapabilities))
-	set("acr_values", strings.Join(need.ACR, " "))
+	claims, classes := cmp.Or(need.Claims, q.Get("claims")), need.ACR
+	if meta.rule.Segment != "" {
+		var contexts []string
+		contexts, classes = splitContexts(need.ACR)
+		claims = withContexts(claims, contexts, need.required)
+	}
+	set("claims", withCapabilities(claims, a.cfg.ClientCapabilities))
+	set("acr_values", strings.Join(classes, " "))
 	set("prompt", a.cfg.Prompt)
 	set("prompt", need.Prompt)
 	set("domain_hint", need.DomainHint)

@@ -2,6 +2,7 @@ package signin
 
 import (
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -24,7 +25,43 @@ func withCapabilities(claims string, capabilities []string) string {
 	if len(capabilities) == 0 {
 		return claims
 	}
-	request, access := map[string]any{}, map[string]any{}
+	return editClaims(claims, func(member func(string) map[string]any) {
+		access := member("access_token")
+		values := slices.Clone(capabilities)
+		if given, ok := access["xms_cc"].(map[string]any); ok {
+			list, _ := given["values"].([]any)
+			for _, v := range list {
+				if s, ok := v.(string); ok && !slices.Contains(values, s) {
+					values = append(values, s)
+				}
+			}
+		}
+		access["xms_cc"] = map[string]any{"values": values}
+	})
+}
+
+// withContexts adds Entra's authentication contexts to a claims request, any of
+// which will do. A page's Requirement is about the sign-in, so it wants them in
+// the ID token; what an API asks for it judges by its access token.
+func withContexts(claims string, contexts []string, required bool) string {
+	if len(contexts) == 0 {
+		return claims
+	}
+	acrs := map[string]any{"essential": true, "values": contexts}
+	if len(contexts) == 1 {
+		acrs = map[string]any{"essential": true, "value": contexts[0]}
+	}
+	return editClaims(claims, func(member func(string) map[string]any) {
+		member("id_token")["acrs"] = acrs
+		if !required {
+			member("access_token")["acrs"] = acrs
+		}
+	})
+}
+
+// editClaims changes members of a claims request.
+func editClaims(claims string, edit func(member func(name string) map[string]any)) string {
+	request := map[string]any{}
 	if claims != "" {
 		d := json.NewDecoder(strings.NewReader(claims))
 		d.UseNumber() // large ones stay as they are
@@ -32,23 +69,33 @@ func withCapabilities(claims string, capabilities []string) string {
 			return claims
 		}
 	}
-	if given, ok := request["access_token"].(map[string]any); ok {
-		access = given
-	}
-	values := slices.Clone(capabilities)
-	if given, ok := access["xms_cc"].(map[string]any); ok {
-		list, _ := given["values"].([]any)
-		for _, v := range list {
-			if s, ok := v.(string); ok && !slices.Contains(values, s) {
-				values = append(values, s)
-			}
+	edit(func(name string) map[string]any {
+		object, ok := request[name].(map[string]any)
+		if !ok {
+			object = map[string]any{}
+			request[name] = object
 		}
-	}
-	access["xms_cc"] = map[string]any{"values": values}
-	request["access_token"] = access
+		return object
+	})
 	merged, err := json.Marshal(request)
 	if err != nil {
 		return claims
 	}
 	return string(merged)
+}
+
+// authContext is what Entra calls an authentication context, c1 to c99.
+var authContext = regexp.MustCompile(`^c[1-9][0-9]?$`)
+
+// splitContexts tells Entra's authentication contexts, which are asked for by a
+// claims request, from other classes, which acr_values carries.
+func splitContexts(acr []string) (contexts, classes []string) {
+	for _, value := range acr {
+		if authContext.MatchString(value) {
+			contexts = append(contexts, value)
+		} else {
+			classes = append(classes, value)
+		}
+	}
+	return contexts, classes
 }

@@ -46,6 +46,7 @@ type idClaims struct {
 	CodeHash  string       `json:"c_hash"`
 	TokenHash string       `json:"at_hash"`
 	ACR       string       `json:"acr" loose:"true"`
+	Contexts  audience     `json:"acrs" loose:"true"` // Entra's authentication contexts
 	Tenant    string       `json:"tid" loose:"true"`
 	ObjectID  string       `json:"oid" loose:"true"`
 	SessionID string       `json:"sid" loose:"true"`

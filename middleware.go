@@ -211,7 +211,8 @@ type Requirement struct {
 	// MaxAge, if positive, is how long ago the user may have proved who they
 	// are, in whole seconds. ACR are the authentication context classes of
 	// which the sign-in must have one. What the issuer did not meet in one round
-	// trip it would not meet in another: a page says so and names it.
+	// trip it would not meet in another: a page says so and names it. At Entra,
+	// c1 to c99 are authentication contexts, which are asked for by the claim acrs.
 	MaxAge time.Duration
 	ACR    []string
 

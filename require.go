@@ -17,7 +17,8 @@ func (a *Auth) strongEnough(u *User, need Requirement) bool {
 // meetsACR reports whether the sign-in had one of the authentication context
 // classes asked for, if any were.
 func meetsACR(u *User, asked []string) bool {
-	return len(asked) == 0 || slices.Contains(asked, u.ACR)
+	return len(asked) == 0 || slices.Contains(asked, u.ACR) ||
+		slices.ContainsFunc(u.contexts, func(c string) bool { return authContext.MatchString(c) && slices.Contains(asked, c) })
 }
 
 // unmet is what a completed round trip did not bring though it was asked for.

@@ -111,6 +111,32 @@ func TestTokenEchoes(t *testing.T) {
 	}
 }
 
+func TestClaimsContexts(t *testing.T) {
+	for _, tc := range []struct {
+		claims   string
+		contexts []string
+		required bool
+		want     string
+	}{
+		{"", nil, true, ""},
+		{"", []string{"c1"}, true, `{"id_token":{"acrs":{"essential":true,"value":"c1"}}}`},
+		{"", []string{"c1", "c99"}, true, `{"id_token":{"acrs":{"essential":true,"values":["c1","c99"]}}}`},
+		{"", []string{"c1"}, false, `{"access_token":{"acrs":{"essential":true,"value":"c1"}},"id_token":{"acrs":{"essential":true,"value":"c1"}}}`},
+		{`{"access_token":{"nbf":{"value":"16037428000000000001"},"n":16037428000000000001},"id_token":{"a":null}}`, []string{"c1"}, true,
+			`{"access_token":{"n":16037428000000000001,"nbf":{"value":"16037428000000000001"}},"id_token":{"a":null,"acrs":{"essential":true,"value":"c1"}}}`},
+		{`{"id_token":null}`, []string{"c1"}, true, `{"id_token":{"acrs":{"essential":true,"value":"c1"}}}`},
+		{`[`, []string{"c1"}, true, `[`},
+	} {
+		if got := withContexts(tc.claims, tc.contexts, tc.required); got != tc.want {
+			t.Errorf("%s with %v: %s, want %s", tc.claims, tc.contexts, got, tc.want)
+		}
+	}
+	contexts, classes := splitContexts([]string{"c1", "mfa", "c99", "c0", "c100", "c01", "C1", "xc1"})
+	if strings.Join(contexts, " ") != "c1 c99" || strings.Join(classes, " ") != "mfa c0 c100 c01 C1 xc1" {
+		t.Errorf("contexts %v, classes %v", contexts, classes)
+	}
+}
+
 func TestTokenCapabilities(t *testing.T) {
 	for _, tc := range []struct{ claims, want string }{
 		{"", `{"access_token":{"xms_cc":{"values":["cp1"]}}}`},

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,15 +32,16 @@ import (
 // Three answers of an API with status 401 it takes up itself, by the Bearer
 // challenge in WWW-Authenticate; any other is the caller's:
 //
+//   - with acr_values or max_age, or called insufficient_user_authentication
+//     (RFC 9470): the error is an [*InteractionRequiredError] with ACR and
+//     MaxAge.
+//   - with claims, whatever the error is called (Entra's continuous access
+//     evaluation): a token with the claims asked for is obtained silently, and
+//     the request sent once more. If that cannot be, or does not help, the error
+//     is an [*InteractionRequiredError] that carries the claims.
 //   - invalid_token (RFC 6750, 3.1): the token is given up, and the request
 //     sent once more with a new one. A token obtained less than ten seconds
 //     ago, as the latest, stays: a newer one would fare no better.
-//   - insufficient_claims (Entra's continuous access evaluation): a token with
-//     the claims asked for is obtained silently, and the request sent once
-//     more. If that cannot be, or does not help, the error is an
-//     [*InteractionRequiredError] that carries the claims.
-//   - insufficient_user_authentication (RFC 9470): the error is an
-//     [*InteractionRequiredError] with ACR and MaxAge.
 //
 // A request is sent once more only if its body can be had again (GetBody, as
 // [http.NewRequest] sets it for the usual readers). If it cannot, the caller
@@ -136,21 +138,18 @@ func (t *Transport) afresh(resp *http.Response, sent *oauth2.Token) (*TokenReque
 	}
 	again := t.Request
 	again.Refresh, again.reject = false, sent.AccessToken
-	switch c.params["error"] {
-	case "invalid_token":
-		if t.Request.isRecent(resp.Request.Context(), sent.AccessToken) {
-			return nil, nil
-		}
-		return &again, nil
-	case "insufficient_claims":
-		if again.Claims = c.claims(); again.Claims == "" {
-			return nil, nil // not a challenge we could pass on
-		}
-		return &again, nil
-	case "insufficient_user_authentication":
-		need := again.needs(ReasonClaims, again.Claims, errAPIChallenge)
+	// What the challenge carries says more than what its error is called.
+	claims, name := c.claims(), c.params["error"]
+	switch {
+	case c.asksStepUp() || claims == "" && name == "insufficient_user_authentication":
+		need := again.needs(ReasonClaims, cmp.Or(claims, again.Claims), errAPIChallenge)
 		c.stepUp(need)
 		return nil, need
+	case claims != "":
+		again.Claims = claims
+		return &again, nil
+	case name == "invalid_token" && !t.Request.isRecent(resp.Request.Context(), sent.AccessToken):
+		return &again, nil
 	}
 	return nil, nil
 }

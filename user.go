@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"github.com/seed454743b5/signin/internal/family"
 )
 
 // User is who signed in, as the issuer said at that moment. The pair of Issuer
@@ -37,6 +39,7 @@ type User struct {
 
 	sid       string
 	nameClaim string
+	contexts  []string // acrs: Entra's authentication contexts
 }
 
 func newUser(t idClaims, raw, homeAccount, nameClaim string) *User {
@@ -44,6 +47,11 @@ func newUser(t idClaims, raw, homeAccount, nameClaim string) *User {
 		Issuer: t.Issuer, Subject: t.Subject, Tenant: t.Tenant, ObjectID: t.ObjectID,
 		HomeAccount: homeAccount, ACR: t.ACR, sid: t.SessionID,
 		RawClaims: claimsOf(raw), nameClaim: nameClaim,
+	}
+	// Only Entra's, whose issuers name the tenant: elsewhere a user may be able
+	// to choose what stands in a claim of that name.
+	if len(t.Contexts) > 0 && family.GUID.MatchString(t.Tenant) && strings.Contains(t.Issuer, "/"+t.Tenant+"/") {
+		u.contexts = t.Contexts
 	}
 	if t.AuthTime != nil {
 		u.AuthTime = t.AuthTime.Time

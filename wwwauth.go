@@ -21,26 +21,46 @@ type authChallenge struct {
 	params map[string]string
 }
 
-// bearerChallenge returns the first Bearer challenge that names an error, or
-// nil.
+// bearerChallenge returns the Bearer challenge that says most of what would
+// help: the first with claims, else with a step-up, else with an error. It is
+// nil if there is none.
 func bearerChallenge(h http.Header) *authChallenge {
+	var best *authChallenge
+	weight := 0
 	for _, c := range parseChallenges(h.Values("WWW-Authenticate")) {
-		if c.scheme == "bearer" && c.params["error"] != "" {
-			return &c
+		says := 0
+		switch {
+		case c.scheme != "bearer":
+		case c.claims() != "":
+			says = 3
+		case c.asksStepUp():
+			says = 2
+		case c.params["error"] != "":
+			says = 1
+		}
+		if says > weight {
+			best, weight = &c, says
 		}
 	}
-	return nil
+	return best
 }
 
-// claims is the claims request of an insufficient_claims challenge, which
-// travels in base64 of either alphabet, or nothing if it is none.
+// claims is the claims request of a challenge, or nothing if it has none. It
+// travels in base64 of either alphabet, or as it is.
 func (c *authChallenge) claims() string {
-	raw := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(c.params["claims"], "="))
+	given := c.params["claims"]
+	raw := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(given, "="))
 	plain, err := base64.RawStdEncoding.DecodeString(raw)
 	if err != nil {
-		return ""
+		return validClaims(given)
 	}
 	return validClaims(string(plain))
+}
+
+// asksStepUp reports whether the challenge carries what a sign-in has to be
+// like (RFC 9470, 3).
+func (c *authChallenge) asksStepUp() bool {
+	return c.params["acr_values"] != "" || c.params["max_age"] != ""
 }
 
 // stepUp is what an insufficient_user_authentication challenge asks for (RFC
