@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs what the tests run beside Go: a C compiler for the race detector, a
-# browser, Redis, and the web servers that the front stands behind. Does nothing if they are there. Fails, and says what to do,
-# if they cannot be had: no test is ever left out for want of them.
+# browser, Redis, and the web servers that the front stands behind. Does
+# nothing if they are there. Fails, and says what to do, if they cannot be had:
+# no test is ever left out for want of them.
 set -euo pipefail
 
 die() {
