@@ -26,6 +26,7 @@ var (
 	sharedBrowser context.Context // each test opens a profile of its own in it
 	chromiumPath  string
 	demoBinary    string
+	buildDir      string // of programs that tests build; removed at the end
 )
 
 func TestMain(m *testing.M) {
@@ -48,7 +49,7 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer os.RemoveAll(dir)
 
-	demoBinary = filepath.Join(dir, "demo")
+	buildDir, demoBinary = dir, filepath.Join(dir, "demo")
 	build := exec.Command("go", "build", "-o", demoBinary, ".")
 	build.Dir = filepath.Join("..", "..", "example")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Require is [signin.Auth.Require] as a middleware.
+// Require is [signin.Auth.Require].
 func Require(a *signin.Auth, need signin.Requirement) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler { return a.Require(need)(next) }
+	return a.Require(need)
 }
 
 // Close waits for what is under way.
