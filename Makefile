@@ -28,6 +28,7 @@ fuzz:
 # Ratios beside peers, in one interleaved run.
 bench:
 	@cd bench && go test -count=1 -timeout=0 -run '^TestTable$$' -v . -full
+	@cd front && go test -count=1 -timeout=0 -run '^TestThroughput$$' -v ./e2e -full
 
 # The randomised test of two replicas, with many STEPS.
 soak: install

@@ -64,7 +64,10 @@ func (g *Gate) settle(r *http.Request, v *visit.Visit) {
 		}
 		return
 	}
-	h["X-Forwarded-Host"], h["X-Forwarded-Proto"] = []string{v.Host}, []string{v.Scheme}
+	if (v.Scheme == "https") == (r.TLS != nil) {
+		return // as the request says by itself
+	}
+	h["X-Forwarded-Proto"] = []string{v.Scheme}
 	// For package signin the front is the trusted proxy. The peer may be a Unix
 	// socket, which has no address.
 	if _, err := netip.ParseAddrPort(r.RemoteAddr); err != nil {
@@ -139,7 +142,7 @@ func validHost(host string) bool {
 	if !plain {
 		return false
 	}
-	if !strings.ContainsAny(host, ":[]") {
+	if name, port, _ := strings.Cut(host, ":"); !strings.ContainsAny(name, "[]") && name != "" && strings.Trim(port, "0123456789") == "" {
 		return true
 	}
 	u, err := url.Parse("https://" + host)

@@ -2,9 +2,9 @@ package serve
 
 import (
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,34 +16,35 @@ import (
 type accessLog struct {
 	stdout io.Writer
 
-	mu   sync.RWMutex
-	name string       // guarded by mu, with what follows
-	file *os.File     // nil: stdout or off
-	log  *slog.Logger // nil: off
+	mu    sync.RWMutex
+	file  *os.File // guarded by mu, with what follows; nil: stdout or off
+	lines *batch   // nil: off
 }
 
 // open begins to write to another place, or to the same anew.
 func (a *accessLog) open(name string) error {
 	var file *os.File
-	var log *slog.Logger
+	var lines *batch
 	switch name {
 	case "off":
 	case "stdout":
-		log = slog.New(slog.NewJSONHandler(a.stdout, nil))
+		lines = &batch{w: a.stdout}
 	default:
 		var err error
 		if file, err = os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640); err != nil {
 			return err
 		}
-		log = slog.New(slog.NewJSONHandler(file, nil))
+		lines = &batch{w: file}
 	}
 	a.mu.Lock()
-	old := a.file
-	a.name, a.file, a.log = name, file, log
-	a.mu.Unlock()
-	if old != nil {
-		old.Close()
+	defer a.mu.Unlock()
+	if a.lines != nil {
+		a.lines.Flush()
 	}
+	if a.file != nil {
+		a.file.Close()
+	}
+	a.file, a.lines = file, lines
 	return nil
 }
 
@@ -51,39 +52,63 @@ func (a *accessLog) close() { _ = a.open("off") }
 
 const maxLogged = 2048
 
+// request writes one line. It is written by hand, for every request pays for
+// it: package slog would cost as much as deciding about the request.
 func (a *accessLog) request(r *http.Request, v *visit.Visit, status int, bytes int64, took time.Duration) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if a.log == nil {
+	if a.lines == nil {
 		return
 	}
-	path := r.URL.EscapedPath()
-	attrs := make([]slog.Attr, 0, 14)
-	attrs = append(attrs,
-		slog.String("method", bounded(r.Method, 32)), slog.String("host", v.Host), slog.String("path", bounded(path, maxLogged)),
-		slog.Int("status", status), slog.Int64("bytes", bytes), slog.Float64("ms", float64(took.Microseconds())/1000),
-		slog.String("client", v.Client), slog.String("proto", r.Proto))
-	if v.Asked != "" {
-		attrs = append(attrs, slog.String("asked", bounded(v.Asked, maxLogged)))
-	}
-	if v.Person != nil {
-		attrs = append(attrs, slog.String("sub", v.Person.User.Subject))
-	}
-	if v.Route != nil {
-		attrs = append(attrs, slog.String("route", v.Route.Pattern))
-	}
-	if v.Cause != "" {
-		attrs = append(attrs, slog.String("cause", v.Cause))
-	}
-	if status == 0 {
-		attrs = append(attrs, slog.Bool("aborted", true))
-	}
-	a.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+	a.lines.append(func(b []byte) []byte {
+		b = append(b, `{"time":"`...)
+		b = time.Now().AppendFormat(b, time.RFC3339Nano)
+		b = append(b, `","level":"INFO","msg":"request"`...)
+		b = appendText(b, "method", r.Method, 32)
+		b = appendText(b, "host", v.Host, 255)
+		b = appendText(b, "path", r.URL.EscapedPath(), maxLogged)
+		b = append(b, `,"status":`...)
+		b = strconv.AppendInt(b, int64(status), 10)
+		b = append(b, `,"bytes":`...)
+		b = strconv.AppendInt(b, bytes, 10)
+		b = append(b, `,"ms":`...)
+		b = strconv.AppendFloat(b, float64(took.Microseconds())/1000, 'f', 3, 64)
+		b = appendText(b, "client", v.Client, 64)
+		b = appendText(b, "proto", r.Proto, 16)
+		b = appendText(b, "asked", v.Asked, maxLogged)
+		if v.Person != nil {
+			b = appendText(b, "sub", v.Person.User.Subject, 1024)
+		}
+		if v.Route != nil {
+			b = appendText(b, "route", v.Route.Pattern, 1024)
+		}
+		b = appendText(b, "cause", v.Cause, 1024)
+		if status == 0 {
+			b = append(b, `,"aborted":true`...)
+		}
+		return append(b, "}\n"...)
+	})
 }
 
-func bounded(s string, n int) string {
-	if len(s) > n {
-		return s[:n]
+// appendText adds a member, unless it is empty.
+func appendText(b []byte, name, s string, limit int) []byte {
+	if s == "" {
+		return b
 	}
-	return s
+	s = s[:min(len(s), limit)]
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':', '"')
+	for i := range len(s) {
+		const digits = "0123456789abcdef"
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ' || c >= 0x7f: // what is logged is ASCII; anything else is shown byte by byte
+			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
 }
