@@ -81,7 +81,7 @@ func (g *Gate) Close() { g.upstreams.Close() }
 // ServeHTTP implements [http.Handler].
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := &visit.Visit{}
-	rec := &recorder{ResponseWriter: w, visit: v, cookies: g.upstreams.Cookies, request: r, stranger: true}
+	rec := &recorder{ResponseWriter: w, visit: v, request: r, stranger: true}
 	start := g.Now()
 	defer func() {
 		rec.finish()

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/seed454743b5/signin/front/internal/identity"
 	"github.com/seed454743b5/signin/front/internal/visit"
 )
 
@@ -24,7 +23,6 @@ const (
 type recorder struct {
 	http.ResponseWriter
 	visit    *visit.Visit
-	cookies  identity.Cookies
 	request  *http.Request
 	status   int
 	bytes    int64
@@ -36,9 +34,6 @@ type recorder struct {
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *recorder) WriteHeader(status int) {
-	if w.visit.Forwarded {
-		w.cookies.StripSet(w.Header()) // of early hints, too
-	}
 	if status >= 200 && w.status == 0 {
 		w.status = status
 		if w.unread() {

@@ -82,11 +82,29 @@ func (u *Upstreams) proxy(r *settings.Route) http.Handler {
 	}
 	u.transports = append(u.transports, transport)
 	p := &proxy{Upstreams: u, route: r, target: target}
-	return &httputil.ReverseProxy{
+	reverse := &httputil.ReverseProxy{
 		Rewrite: p.rewrite, Transport: transport, ModifyResponse: p.modify, ErrorHandler: p.failed,
 		BufferPool: &buffers, ErrorLog: slog.NewLogLogger(u.Log.Handler(), slog.LevelWarn),
 	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reverse.ServeHTTP(&hints{w, u.Cookies}, r) })
 }
+
+// hints takes our cookies out of an upstream's early hints (RFC 8297), of which
+// modify hears nothing. In what follows them the cookies are package signin's.
+type hints struct {
+	http.ResponseWriter
+	cookies identity.Cookies
+}
+
+func (h *hints) WriteHeader(status int) {
+	if status < 200 {
+		h.cookies.StripSet(h.Header())
+	}
+	h.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for [http.ResponseController].
+func (h *hints) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 type proxy struct {
 	*Upstreams
