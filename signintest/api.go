@@ -154,7 +154,7 @@ func (i *Issuer) RevokeAccessTokens(subject string) {
 func (i *Issuer) revocation(w http.ResponseWriter, x *exchange) {
 	client, oerr := i.authenticate(x)
 	if oerr != nil {
-		writeError(w, *oerr)
+		x.writeError(w, *oerr)
 		return
 	}
 	i.mu.Lock()
@@ -162,10 +162,10 @@ func (i *Issuer) revocation(w http.ResponseWriter, x *exchange) {
 	t := i.tokens[x.call.Form.Get("token")]
 	switch {
 	case x.call.Form.Get("token") == "":
-		writeError(w, OAuthError{Code: "invalid_request", Description: "token is missing"})
+		x.writeError(w, OAuthError{Code: "invalid_request", Description: "token is missing"})
 	case t == nil: // section 2.2: an unknown token is as good as revoked
 	case t.ClientID != client.ID:
-		writeError(w, OAuthError{Code: "unauthorized_client", Description: "the token is another client's"})
+		x.writeError(w, OAuthError{Code: "unauthorized_client", Description: "the token is another client's"})
 	case t.refresh:
 		t.grant.revoked = true
 	default:
@@ -213,10 +213,7 @@ func (i *Issuer) userInfo(w http.ResponseWriter, x *exchange) {
 		i.refuseToken(w, x)
 		return
 	}
-	claims := maps.Clone(user.Claims)
-	if claims == nil {
-		claims = map[string]any{}
-	}
+	claims := x.b.claimsOf(user)
 	claims["sub"] = user.Subject
 	writeJSON(w, http.StatusOK, claims)
 }

@@ -27,8 +27,18 @@ func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
 		http.Error(w, "signintest: redirect_uri is not registered", http.StatusBadRequest)
 		return
 	}
-	resp := &AuthResponse{Request: q, RedirectURI: redirect, Mode: responseMode(q), Params: url.Values{}}
+	if x.b.MaxState > 0 && len(q.Get("state")) > x.b.MaxState {
+		http.Error(w, "signintest: AADSTS90015: Requested query string is too long.", http.StatusBadRequest)
+		return
+	}
+	if x.b.LoginPage && i.askUser(w, x) {
+		return
+	}
+	resp := &AuthResponse{Request: q, RedirectURI: redirect, Mode: x.b.responseMode(q), Params: url.Values{}}
 	if e := i.authorizeInto(w, x, client, resp); e != nil {
+		if x.b.ErrorsByQuery {
+			resp.Mode = "query"
+		}
 		resp.Params = url.Values{"error": {e.Code}}
 		for name, value := range map[string]string{"error_description": e.Description, "error_uri": e.URI} {
 			if value != "" {
@@ -52,8 +62,8 @@ func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
 }
 
 // responseMode is the one asked for, else the response type's own.
-func responseMode(q url.Values) string {
-	if m := q.Get("response_mode"); m != "" {
+func (b *Behaviour) responseMode(q url.Values) string {
+	if m := q.Get("response_mode"); m != "" && (b.ResponseModes == nil || slices.Contains(b.ResponseModes, m)) {
 		return m
 	}
 	if q.Get("response_type") == "code" {
@@ -75,7 +85,7 @@ func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client
 	switch {
 	case x.b.Refuse != nil:
 		return x.b.Refuse
-	case !hybrid && q.Get("response_type") != "code":
+	case !hybrid && q.Get("response_type") != "code", !slices.Contains(x.b.responseTypes(), q.Get("response_type")):
 		resp.Mode = "query"
 		return &OAuthError{Code: "unsupported_response_type"}
 	case !slices.Contains([]string{"query", "fragment", "form_post"}, resp.Mode):
@@ -100,45 +110,15 @@ func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client
 	case q.Has("max_age") && (maxAgeErr != nil || maxAge < 0):
 		return invalid("max_age is not a number of seconds")
 	}
-	if !x.b.knowResources(q["resource"]) {
-		return &OAuthError{Code: "invalid_target"}
+	if e := x.b.checkAsked(x, client, resp.Mode, scopes); e != nil {
+		return e
 	}
-	if x.b.Entra && !x.v1 {
-		if e := x.b.checkScopes(scopes); e != nil {
-			return e
-		}
+	g, e := i.grantFor(w, x, client, resp.RedirectURI)
+	if e != nil {
+		return e
 	}
-	user, ok := x.b.user(q.Get("login_hint"))
-	if !ok {
-		return &OAuthError{Code: "access_denied", Description: "there is no such user"}
-	}
-	if !q.Has("max_age") {
-		maxAge = -1
-	}
-	silent := slices.Contains(prompt, "none")
-	s, ok := i.signIn(w, x, user.Subject, silent, slices.Contains(prompt, "login"), maxAge)
-	if !ok {
-		return &OAuthError{Code: "login_required"}
-	}
-	granted := scopes
-	if x.b.GrantScopes != nil {
-		granted = x.b.GrantScopes(slices.Clone(scopes))
-	}
-	g := &grant{
-		clientID: client.ID, user: user, scopes: granted, resources: q["resource"],
-		audience: q["audience"], nonce: q.Get("nonce"), claims: q.Get("claims"),
-		session: s, challenge: q.Get("code_challenge"), redirectURI: resp.RedirectURI,
-		clientInfo: q.Get("client_info") == "1", tenant: x.tenant, v1: x.v1,
-		codeExpiry: x.b.now().Add(time.Minute),
-	}
-	switch acr := strings.Fields(q.Get("acr_values")); {
-	case x.b.Entra:
-		// acr_values is not read. Who is asked for a context, shows it.
-		g.idACRs = acrs(g.claims, "id_token")
-		g.acrs = append(acrs(g.claims, "access_token"), g.idACRs...)
-	case len(acr) > 0:
-		g.acr = acr[0]
-	}
+	first := i.firstTime(g)
+	g.refreshToken = x.b.givesRefreshToken(q, g.scopes, first)
 	code := i.issueCode(g)
 	resp.Params.Set("code", code)
 	if hybrid {
@@ -150,10 +130,104 @@ func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client
 			resp.Params.Set("id_token", raw)
 		}
 	}
-	if g.clientInfo && x.b.Entra {
-		resp.Params.Set("client_info", user.clientInfo())
+	if g.clientInfo && x.b.microsoft() {
+		resp.Params.Set("client_info", g.user.clientInfo())
+	}
+	if x.b.UserField && first && resp.Mode == "form_post" {
+		resp.Params.Set("user", g.user.appleField(g.scopes))
 	}
 	return nil
+}
+
+// grantFor signs the user in and makes the grant, as far as the request is
+// about who that is.
+func (i *Issuer) grantFor(w http.ResponseWriter, x *exchange, client Client, redirect string) (*grant, *OAuthError) {
+	q := x.call.Form
+	prompt, scopes := strings.Fields(q.Get("prompt")), strings.Fields(q.Get("scope"))
+	user, ok := x.b.user(i.hint(x))
+	if !ok {
+		return nil, &OAuthError{Code: "access_denied", Description: "there is no such user"}
+	}
+	if i.formExpired(x) {
+		return nil, &OAuthError{Code: "temporarily_unavailable", Description: "authentication_expired"}
+	}
+	maxAge := -1
+	if q.Has("max_age") {
+		maxAge, _ = strconv.Atoi(q.Get("max_age")) // has been checked
+	}
+	s, ok := i.signIn(w, x, user.Subject, slices.Contains(prompt, "none"), slices.Contains(prompt, "login"), maxAge)
+	if !ok {
+		return nil, &OAuthError{Code: "login_required"}
+	}
+	granted := scopes
+	if x.b.GrantScopes != nil {
+		granted = x.b.GrantScopes(slices.Clone(scopes))
+	}
+	g := &grant{
+		clientID: client.ID, user: user, scopes: granted, resources: q["resource"],
+		audience: q["audience"], nonce: q.Get("nonce"), claims: q.Get("claims"),
+		session: s, challenge: q.Get("code_challenge"), redirectURI: redirect,
+		clientInfo: q.Get("client_info") == "1", place: x.place,
+		codeExpiry: x.b.now().Add(time.Minute),
+	}
+	g.tenant = x.b.tenantID(g.tenant)
+	switch acr := strings.Fields(q.Get("acr_values")); {
+	case x.b.Entra:
+		// acr_values is not read. Who is asked for a context, shows it.
+		g.idACRs = acrs(g.claims, "id_token")
+		g.acrs = append(acrs(g.claims, "access_token"), g.idACRs...)
+	case len(acr) > 0:
+		g.acr = acr[0]
+	}
+	return g, nil
+}
+
+// checkAsked judges what a request asks for: scopes, resources, audiences.
+func (b *Behaviour) checkAsked(x *exchange, client Client, mode string, scopes []string) *OAuthError {
+	for _, s := range scopes {
+		switch {
+		case !b.knowScope(s):
+			return &OAuthError{Code: "invalid_scope", Description: "the scope " + s + " is not known"}
+		case slices.Contains(b.FormPostScopes, s) && mode != "form_post":
+			return &OAuthError{Code: "invalid_request", Description: "response_mode must be form_post when " + s + " scope is requested"}
+		}
+	}
+	for _, a := range x.call.Form["audience"] {
+		if b.Audiences != nil && !slices.Contains(b.Audiences, a) {
+			return &OAuthError{Code: "access_denied", Description: "Service not found: " + a}
+		}
+	}
+	switch {
+	case !b.knowResources(x.call.Form["resource"]):
+		return &OAuthError{Code: "invalid_target"}
+	case b.Entra && !x.v1:
+		return b.checkScopes(scopes)
+	case b.B2C:
+		return checkB2CScopes(client.ID, scopes)
+	}
+	return nil
+}
+
+func (b *Behaviour) knowScope(s string) bool {
+	if b.Scopes == nil || slices.Contains(b.Scopes, s) || slices.Contains(b.APIScopes, s) {
+		return true
+	}
+	own := reserved(s) || slices.Contains([]string{"address", "phone"}, s)
+	return b.APIScopes == nil && !own
+}
+
+func (b *Behaviour) givesRefreshToken(q url.Values, granted []string, first bool) bool {
+	if b.RefreshTokenIf != nil {
+		return b.RefreshTokenIf(q, first)
+	}
+	return b.RefreshAlways || slices.Contains(granted, "offline_access")
+}
+
+// firstTime reports whether a user has given nothing to a client yet.
+func (i *Issuer) firstTime(g *grant) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.consents[consent{g.clientID, g.user.Subject}] == nil
 }
 
 // duplicate returns the name of a parameter that is given more than once,
@@ -188,7 +262,8 @@ func (i *Issuer) signIn(w http.ResponseWriter, x *exchange, subject string, sile
 		s.authTime = now // signed in again, within the same session
 	case !known:
 		id = random("is_")
-		s = &session{sid: random("sid_"), subject: subject, authTime: now}
+		i.begun++
+		s = &session{number: i.begun, sid: random("sid_"), subject: subject, authTime: now}
 		i.sessions[id] = s
 		http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: id, Path: "/", HttpOnly: true,
 			Secure: i.url.Scheme == "https", SameSite: http.SameSiteLaxMode})
@@ -231,67 +306,4 @@ func (a *AuthResponse) send(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", u.String())
 	}
 	w.WriteHeader(http.StatusSeeOther)
-}
-
-// endSession is OpenID Connect RP-Initiated Logout 1.0. It asks no question.
-func (i *Issuer) endSession(w http.ResponseWriter, x *exchange) {
-	q := x.call.Form
-	clientID := q.Get("client_id")
-	if hint := q.Get("id_token_hint"); hint != "" {
-		token, err := parseJWT(hint)
-		if err != nil || !slices.ContainsFunc(i.allKeys(), func(k Key) bool { return token.verify(k.Private.Public()) }) {
-			http.Error(w, "signintest: id_token_hint is not ours", http.StatusBadRequest)
-			return
-		}
-		aud, _ := token.claims["aud"].(string)
-		if clientID != "" && clientID != aud {
-			http.Error(w, "signintest: id_token_hint is another client's", http.StatusBadRequest)
-			return
-		}
-		clientID = aud
-		if x.b.NewestHintOnly && hint != i.NewestIDToken(fmt.Sprint(token.claims["sid"])) {
-			http.Error(w, "signintest: id_token_hint is not the newest ID token", http.StatusBadRequest)
-			return
-		}
-	}
-	if c, err := x.r.Cookie(sessionCookie); err == nil {
-		i.mu.Lock()
-		delete(i.sessions, c.Value)
-		i.mu.Unlock()
-		http.SetCookie(w, &http.Cookie{Name: sessionCookie, Path: "/", MaxAge: -1})
-	}
-	back := q.Get("post_logout_redirect_uri")
-	client, known := x.b.client(clientID)
-	if back == "" {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Write([]byte("<!DOCTYPE html><title>Signed out</title><h1>You have signed out at the issuer</h1>"))
-		return
-	}
-	u, err := url.Parse(back)
-	if err != nil || !known || client.PostLogoutRedirectURIs != nil && !slices.Contains(client.PostLogoutRedirectURIs, back) {
-		http.Error(w, "signintest: post_logout_redirect_uri is not registered", http.StatusBadRequest)
-		return
-	}
-	if state := q.Get("state"); state != "" {
-		params := u.Query()
-		params.Set("state", state)
-		u.RawQuery = params.Encode()
-	}
-	w.Header().Set("Location", u.String())
-	w.WriteHeader(http.StatusSeeOther)
-}
-
-// NewestIDToken returns the last ID token of the session with the sid, as it was
-// sent. It is empty if there is none.
-func (i *Issuer) NewestIDToken(sid string) string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.newest[sid]
-}
-
-// allKeys are all keys the issuer has ever signed with.
-func (i *Issuer) allKeys() []Key {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return slices.Clone(i.borrowed)
 }

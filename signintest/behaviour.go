@@ -1,10 +1,7 @@
 package signintest
 
 import (
-	"crypto"
-	"maps"
 	"net/url"
-	"slices"
 	"time"
 )
 
@@ -50,6 +47,82 @@ type Behaviour struct {
 	// another is refused with invalid_resource (AADSTS500011). Nil means that it
 	// knows all.
 	APIs []API
+
+	// B2C makes the issuer look like Azure AD B2C: a tenant and a policy in
+	// place of the first path elements, the claim tfp, and no access token for
+	// those who ask for no API. The URL of the issuer must be
+	// https://host/tenant/policy/v2.0, or https://host/tfp/tenant/policy/v2.0.
+	B2C bool
+
+	// Tenants are the ids of tenants that go by a name in a URL, by that name
+	// in lower case. It is for Entra and B2C.
+	Tenants map[string]string
+
+	// IssuerName is what the issuer calls itself in documents and tokens, where
+	// that is not its URL. In it {origin} stands for scheme and host of the URL,
+	// {tenantid} for the tenant's id and {policy} for the policy.
+	IssuerName string
+
+	// TokenIssuer is the iss of ID tokens where that is not what the documents
+	// say. It is written as IssuerName is.
+	TokenIssuer string
+
+	// Endpoints are the places of endpoints: a path below the issuer's URL, or a
+	// URL. The hosts of URLs are entered in the Network when the issuer starts; at an issuer
+	// on loopback only their paths count. Entra and B2C have their own.
+	Endpoints map[Endpoint]string
+
+	// Scopes are the scopes announced. Another of OpenID Connect's own is refused
+	// with invalid_scope. Nil announces openid, profile, email and offline_access,
+	// and knows all.
+	Scopes []string
+
+	// APIScopes are scopes that are known and not announced, where Scopes are set.
+	// Nil knows all but OpenID Connect's own.
+	APIScopes []string
+
+	// GrantedNames are names that token answers have for scopes that were asked
+	// for by another, as at Google. Entra has APIs in place of it.
+	GrantedNames map[string]string
+
+	// ResponseTypes are the response types announced; any other is refused. Nil
+	// means "code" and "code id_token".
+	ResponseTypes []string
+
+	// ResponseModes are the response modes announced; another that is asked for
+	// is not read. Nil means query, fragment and form_post.
+	ResponseModes []string
+
+	// Audiences are the values that the parameter audience of an authorization
+	// request may have; another is refused with access_denied, as Auth0 does. Nil
+	// allows all.
+	Audiences []string
+
+	// LoginPage asks who comes without a session at the issuer to sign in, by a
+	// form that a test submits. Its field "user" is the subject. False signs
+	// in whoever comes.
+	LoginPage bool
+
+	// SecondTabExpires refuses a form of LoginPage once the user has signed in
+	// in another tab: temporarily_unavailable with the description
+	// authentication_expired, as Keycloak does.
+	SecondTabExpires bool
+
+	// MaxState is the longest state taken. A longer one gets an error page
+	// that the client never hears of. Zero means no limit.
+	MaxState int
+
+	// ErrorsByQuery sends errors of the authorization endpoint by a GET,
+	// whatever response_mode was asked for.
+	ErrorsByQuery bool
+
+	// FormPostScopes are scopes that are refused in any response mode but
+	// form_post, as Apple refuses name and email.
+	FormPostScopes []string
+
+	// UserField sends the field user, JSON with name and email, beside the code
+	// of the first sign-in of a user, and never again, as Apple does.
+	UserField bool
 
 	// Alg is the algorithm of ID tokens and the only one announced: RS256
 	// (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512
@@ -107,6 +180,15 @@ type Behaviour struct {
 	// offline_access too.
 	RefreshAlways bool
 
+	// RefreshTokenIf decides by the authorization request whether a sign-in
+	// brings a refresh token; first says that the user has not signed in at this
+	// client before. Nil decides by offline_access and RefreshAlways.
+	RefreshTokenIf func(request url.Values, first bool) bool
+
+	// RefreshMovesAuthTime puts the time of a refresh into auth_time, as
+	// Keycloak does when the user has signed in anew elsewhere.
+	RefreshMovesAuthTime bool
+
 	// RefreshEndsAccess makes each refresh revoke the access tokens the grant
 	// had before, as Hydra and zitadel do.
 	RefreshEndsAccess bool
@@ -122,6 +204,74 @@ type Behaviour struct {
 	// id_token_hint that is not the last ID token of its session, as Spring
 	// Authorization Server does.
 	NewestHintOnly bool
+
+	// HintNeedsPublishedKey makes the end_session endpoint answer 400 to an
+	// id_token_hint whose key is no longer in the key set, as Keycloak does.
+	HintNeedsPublishedKey bool
+
+	// LogoutNeedsHint makes the end_session endpoint answer 400 to a request
+	// without id_token_hint, as Okta does.
+	LogoutNeedsHint bool
+
+	// LogoutParameter is the parameter of the end_session endpoint that says
+	// where the browser goes afterwards: logout_uri at Cognito, returnTo at Auth0's
+	// /v2/logout. There the client is named by client_id, and
+	// post_logout_redirect_uri is refused. Empty means post_logout_redirect_uri.
+	LogoutParameter string
+
+	// LogoutEndsGrants makes the end of a session at the issuer revoke its
+	// grants.
+	LogoutEndsGrants bool
+
+	// OfflineSessions makes a grant with offline_access outlive the session it
+	// comes from in spite of LogoutEndsGrants, as at Keycloak.
+	OfflineSessions bool
+
+	// ClaimsInUserInfo leaves the users' claims out of ID tokens; userinfo has
+	// them (OpenID Connect Core, section 5.4).
+	ClaimsInUserInfo bool
+
+	// StringBooleans spells the users' claims that are true or false as strings.
+	StringBooleans bool
+
+	// OmitSID leaves sid out of ID tokens.
+	OmitSID bool
+
+	// OmitAccessToken leaves access_token out of token answers, and all that
+	// speaks of it.
+	OmitAccessToken bool
+
+	// OddKeys publishes [OddKeys] before the issuer's own keys.
+	OddKeys bool
+
+	// OmitKeyIDs publishes keys without kid.
+	OmitKeyIDs bool
+
+	// EncryptIDTokens sends ID tokens that look encrypted. Nobody can read them.
+	EncryptIDTokens bool
+
+	// ExpiresIn makes the member expires_in of the seconds, for another type than
+	// a number. Nil keeps the number.
+	ExpiresIn func(seconds int64) any
+
+	// TokenStatus is the HTTP status of good token answers. Zero means 200.
+	TokenStatus int
+
+	// TokenType and ErrorType are the Content-Type of good and bad answers of
+	// the token endpoint. Empty means application/json, and "-" sends none.
+	TokenType, ErrorType string
+
+	// InvalidGrantStatus is the HTTP status of invalid_grant, which is 403 at
+	// Auth0. Zero means 400.
+	InvalidGrantStatus int
+
+	// ByteOrderMark begins each JSON document with a byte order mark.
+	ByteOrderMark bool
+
+	// DiscoveryMembers, IDTokenClaims and TokenMembers are put into the
+	// discovery document, into ID tokens and into good token answers, in place of
+	// what is there. A nil value takes a member away. The Edit functions come after.
+	DiscoveryMembers, IDTokenClaims, TokenMembers map[string]any
 
 	// EditDiscovery edits the discovery document. Values are those that
 	// encoding/json takes.
@@ -145,183 +295,4 @@ type Behaviour struct {
 	// Fault chooses a fault for a request, nil for none. It is asked before
 	// the faults of [Issuer.FailNext] and [Issuer.Fail].
 	Fault func(Call) *Fault
-}
-
-// RefreshMode says what becomes of a refresh token that is used.
-type RefreshMode int
-
-const (
-	// RefreshRotate answers with a new refresh token and accepts the old one
-	// never again: its reuse revokes the whole grant.
-	RefreshRotate RefreshMode = iota
-	// RefreshReplace answers with a new refresh token and still accepts the
-	// old one, as Entra ID does.
-	RefreshReplace
-	// RefreshKeep answers without a refresh token; the old one stays good.
-	RefreshKeep
-)
-
-// Client is an application registered at the issuer.
-type Client struct {
-	// ID is the client_id.
-	ID string
-
-	// Secret is for client_secret_basic and client_secret_post. A client
-	// without Secret, PublicKeys and VerifyAssertion is a public one.
-	Secret string
-
-	// PublicKeys verify the assertions of private_key_jwt. Any may match.
-	PublicKeys []crypto.PublicKey
-
-	// VerifyAssertion, if not nil, decides about client assertions in place of
-	// the rules for private_key_jwt, as for federated credentials.
-	VerifyAssertion func(assertion string) error
-
-	// AuthMethod, if not empty, is the only authentication method accepted.
-	AuthMethod string
-
-	// OwnKey makes Entra sign the client's ID tokens with a key of its own, as
-	// for an application with claims mapping. The key is published only in the
-	// key set that ?appid=ID asks for, which the discovery document names when it
-	// is asked with ?appid=ID.
-	OwnKey bool
-
-	// RedirectURIs are compared exactly. None means that any will do.
-	RedirectURIs []string
-
-	// PostLogoutRedirectURIs are compared exactly. None means that any will do.
-	PostLogoutRedirectURIs []string
-}
-
-// User is an account at the issuer.
-type User struct {
-	// Subject is the sub claim. It is also a valid login_hint, like the claims
-	// preferred_username and email.
-	Subject string
-
-	// Claims are added to ID tokens. They replace the issuer's own of the same
-	// name.
-	Claims map[string]any
-
-	// TenantID and ObjectID are the home tenant and the object ID in Entra
-	// mode, sent as utid and uid in client_info.
-	TenantID, ObjectID string
-}
-
-// AuthResponse is an answer of the authorization endpoint about to be sent.
-type AuthResponse struct {
-	// Request holds the parameters of the authorization request. Read only.
-	Request url.Values
-
-	// RedirectURI is where the answer goes.
-	RedirectURI string
-
-	// Mode is form_post, query or fragment, whatever was asked.
-	Mode string
-
-	// Params are the parameters of the answer. Several values under one name
-	// are sent as duplicates.
-	Params url.Values
-}
-
-func defaultBehaviour() *Behaviour {
-	account := func(subject, name, object string) User {
-		return User{
-			Subject: subject,
-			Claims: map[string]any{
-				"name":               name,
-				"preferred_username": subject + "@example.test",
-				"email":              subject + "@example.test",
-				"email_verified":     true,
-			},
-			TenantID: "11111111-1111-1111-1111-111111111111",
-			ObjectID: object,
-		}
-	}
-	return &Behaviour{
-		Clients: []Client{{ID: "client", Secret: "secret"}},
-		Users: []User{
-			account("alice", "Alice Example", "aaaaaaaa-0000-0000-0000-000000000001"),
-			account("bob", "Bob Example", "bbbbbbbb-0000-0000-0000-000000000002"),
-		},
-	}
-}
-
-// clone returns a copy whose slices and maps are its own, so that Update never
-// touches what a request is reading.
-func (b *Behaviour) clone() *Behaviour {
-	c := *b
-	c.AuthMethods = slices.Clone(b.AuthMethods)
-	c.Consented = slices.Clone(b.Consented)
-	c.APIs = slices.Clone(b.APIs)
-	c.Resources = slices.Clone(b.Resources)
-	c.Clients = slices.Clone(b.Clients)
-	for n := range c.Clients {
-		c.Clients[n].PublicKeys = slices.Clone(c.Clients[n].PublicKeys)
-		c.Clients[n].RedirectURIs = slices.Clone(c.Clients[n].RedirectURIs)
-		c.Clients[n].PostLogoutRedirectURIs = slices.Clone(c.Clients[n].PostLogoutRedirectURIs)
-	}
-	c.Users = slices.Clone(b.Users)
-	for n := range c.Users {
-		c.Users[n].Claims = maps.Clone(c.Users[n].Claims)
-	}
-	if b.Refuse != nil {
-		c.Refuse = new(*b.Refuse)
-	}
-	return &c
-}
-
-func (b *Behaviour) now() time.Time {
-	if b.Now != nil {
-		return b.Now()
-	}
-	return time.Now()
-}
-
-// sendsIss reports whether RFC 9207 is announced and done. Entra does not.
-func (b *Behaviour) sendsIss() bool { return !b.OmitIss && !b.Entra }
-
-func (b *Behaviour) alg() string {
-	if b.Alg != "" {
-		return b.Alg
-	}
-	return "RS256"
-}
-
-func (b *Behaviour) client(id string) (Client, bool) {
-	for _, c := range b.Clients {
-		if c.ID == id {
-			return c, true
-		}
-	}
-	return Client{}, false
-}
-
-// user chooses who signs in.
-func (b *Behaviour) user(hint string) (User, bool) {
-	for _, u := range b.Users {
-		if hint != "" && (u.Subject == hint || u.Claims["preferred_username"] == hint || u.Claims["email"] == hint) {
-			return u, true
-		}
-	}
-	for _, u := range b.Users {
-		if b.User == "" || u.Subject == b.User {
-			return u, true
-		}
-	}
-	return User{}, false
-}
-
-func (b *Behaviour) accessTokenLifetime() time.Duration {
-	if b.AccessTokenLifetime != 0 {
-		return b.AccessTokenLifetime
-	}
-	return time.Hour
-}
-
-func (b *Behaviour) idTokenLifetime() time.Duration {
-	if b.IDTokenLifetime != 0 {
-		return b.IDTokenLifetime
-	}
-	return time.Hour
 }

@@ -15,7 +15,7 @@ const leeway = 10 * time.Second
 const assertionLife = 5 * time.Minute
 
 func (c Client) public() bool {
-	return c.Secret == "" && c.PublicKeys == nil && c.VerifyAssertion == nil
+	return c.Secret == "" && c.SecretKeys == nil && c.PublicKeys == nil && c.VerifyAssertion == nil
 }
 
 // authenticate checks the client of a token or revocation request.
@@ -39,8 +39,8 @@ func (i *Issuer) authenticate(x *exchange) (Client, *OAuthError) {
 		if id := call.Form.Get("client_id"); id != "" && id != client.ID {
 			return refuse("client_id is not that of the credentials")
 		}
-		if client.Secret == "" || subtle.ConstantTimeCompare([]byte(client.Secret), []byte(call.secret)) != 1 {
-			return refuse("wrong secret")
+		if err := i.checkSecret(x, client); err != nil {
+			return refuse(err.Error())
 		}
 	case "private_key_jwt":
 		if err := i.checkAssertion(x, client); err != nil {
@@ -107,4 +107,38 @@ func (i *Issuer) checkAssertion(x *exchange, client Client) error {
 func claimTime(claims map[string]any, name string) (time.Time, bool) {
 	seconds, ok := claims[name].(float64)
 	return time.Unix(int64(seconds), 0), ok
+}
+
+// secretLife is the longest that a client secret that is a JWT may live.
+const secretLife = 15777000 * time.Second
+
+// checkSecret checks a client secret.
+func (i *Issuer) checkSecret(x *exchange, client Client) error {
+	if client.SecretKeys != nil {
+		return i.checkSecretJWT(x, client)
+	}
+	if client.Secret == "" || subtle.ConstantTimeCompare([]byte(client.Secret), []byte(x.call.secret)) != 1 {
+		return fmt.Errorf("wrong secret")
+	}
+	return nil
+}
+
+// checkSecretJWT checks a client secret that is a JWT, as Apple wants it: of the
+// client (sub), for the issuer (aud), with an end (exp).
+func (i *Issuer) checkSecretJWT(x *exchange, client Client) error {
+	token, err := parseJWT(x.call.secret)
+	if err != nil || !slices.ContainsFunc(client.SecretKeys, token.verify) {
+		return fmt.Errorf("the secret is not a JWT of the client's")
+	}
+	exp, ok := claimTime(token.claims, "exp")
+	now := x.b.now()
+	switch {
+	case token.claims["sub"] != client.ID || token.claims["iss"] == nil:
+		return fmt.Errorf("sub of the secret is not the client, or iss is missing")
+	case token.claims["aud"] != i.announcedIssuer(x):
+		return fmt.Errorf("aud of the secret is not this issuer")
+	case !ok || !exp.After(now) || exp.After(now.Add(secretLife+leeway)):
+		return fmt.Errorf("the secret has expired, or lives longer than six months")
+	}
+	return nil
 }

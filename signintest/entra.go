@@ -32,25 +32,53 @@ func entraPath(e Endpoint, v1 bool) string {
 	return entraPaths[e]
 }
 
-// tenantOf takes an issuer's path apart.
-func (i *Issuer) tenantOf(path string) (tenant string, v1 bool) {
-	tenant, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	return tenant, !strings.HasPrefix(rest, "v2.0")
+// place is where in an issuer of many tenants a request arrives.
+type place struct {
+	prefix string // of the path, from the slash
+	tenant string
+	policy string // B2C
+	v1     bool   // Entra: the endpoints without v2.0
 }
 
-func (i *Issuer) entraURL(e Endpoint, tenant string, v1 bool) string {
+// splitPath takes a path apart into the place and what follows.
+func (b *Behaviour) splitPath(path string) (place, string) {
+	var p place
+	rest := strings.TrimPrefix(path, "/")
+	next := func() (segment string) {
+		segment, rest, _ = strings.Cut(rest, "/")
+		p.prefix += "/" + segment
+		return segment
+	}
+	p.tenant = next()
+	if b.B2C {
+		if p.tenant == "tfp" {
+			p.tenant = next()
+		}
+		p.policy = next()
+	}
+	return p, "/" + rest
+}
+
+// placeOf is the place that the issuer's own URL names.
+func (i *Issuer) placeOf(b *Behaviour) place {
+	p, rest := b.splitPath(i.url.Path)
+	p.v1 = b.Entra && !strings.HasPrefix(rest, "/v2.0")
+	return p
+}
+
+func (i *Issuer) entraURL(e Endpoint, p place) string {
 	u := *i.url
-	u.Path = "/" + tenant + entraPath(e, v1)
+	u.Path = p.prefix + entraPath(e, p.v1)
 	return u.String()
 }
 
 func (i *Issuer) entraRoute(x *exchange) (Endpoint, bool) {
-	tenant, rest, ok := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
-	if !ok || tenant == "" {
+	p, rest := x.b.splitPath(x.r.URL.Path)
+	if p.tenant == "" || x.b.B2C && p.policy == "" {
 		return "", false
 	}
-	x.tenant, rest = tenant, "/"+rest
-	for _, v1 := range []bool{false, true} {
+	x.place = p
+	for _, v1 := range []bool{false, x.b.Entra} {
 		for e := range entraPaths {
 			p := entraPath(e, v1)
 			if rest == p || e == EndpointAPI && strings.HasPrefix(rest, p+"/") {
@@ -65,10 +93,13 @@ func (i *Issuer) entraRoute(x *exchange) (Endpoint, bool) {
 // announcedIssuer is the issuer in the discovery document. Entra's for several
 // tenants names none of them.
 func (i *Issuer) announcedIssuer(x *exchange) string {
-	if !x.b.Entra {
+	tenant := x.b.tenantID(x.tenant)
+	switch {
+	case x.b.IssuerName != "":
+		return i.named(x.b.IssuerName, x.place, tenant)
+	case !x.b.Entra:
 		return i.URL()
 	}
-	tenant := x.tenant
 	switch tenant {
 	case "common", "organizations":
 		tenant = "{tenantid}"
@@ -89,10 +120,20 @@ func (i *Issuer) entraIssuer(tenant string, v1 bool) string {
 
 // tokenIssuer is the issuer in tokens: Entra's names the tenant signed in to.
 func (i *Issuer) tokenIssuer(b *Behaviour, g *grant) string {
-	if !b.Entra {
+	switch {
+	case b.TokenIssuer != "":
+		return i.named(b.TokenIssuer, g.place, g.tenantID())
+	case b.IssuerName != "":
+		return i.named(b.IssuerName, g.place, g.tenantID())
+	case !b.Entra:
 		return i.URL()
 	}
 	return i.entraIssuer(g.tenantID(), g.v1)
+}
+
+// named writes an issuer's name for a place.
+func (i *Issuer) named(template string, p place, tenantID string) string {
+	return strings.NewReplacer("{origin}", origin(i.url), "{tenantid}", tenantID, "{policy}", p.policy).Replace(template)
 }
 
 // tenantID is the tenant a user has signed in to: their own, unless the path

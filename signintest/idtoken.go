@@ -81,7 +81,19 @@ func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, acce
 			claims["acrs"] = g.idACRs
 		}
 	}
-	maps.Copy(claims, g.user.Claims)
+	if x.b.B2C {
+		claims["tfp"], claims["oid"], claims["ver"] = g.policy, g.user.ObjectID, "1.0"
+	}
+	if x.b.OmitSID {
+		delete(claims, "sid")
+	}
+	if x.b.RefreshMovesAuthTime && channel == RefreshChannel {
+		claims["auth_time"] = now.Unix()
+	}
+	if !x.b.ClaimsInUserInfo {
+		maps.Copy(claims, x.b.claimsOf(g.user))
+	}
+	replace(claims, x.b.IDTokenClaims)
 	t := &IDToken{Channel: channel, User: g.user, ClientID: g.clientID, Code: code, AccessToken: accessToken,
 		Claims: claims}
 	if client, _ := x.b.client(g.clientID); x.b.Entra && client.OwnKey {
@@ -98,6 +110,9 @@ func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, acce
 		return "", nil
 	}
 	raw := t.Raw
+	if raw == "" && x.b.EncryptIDTokens {
+		raw = unreadable()
+	}
 	if raw == "" {
 		if t.Signing.Alg == "" && t.Signing.Key == nil {
 			t.Signing.Alg = x.b.alg()

@@ -43,6 +43,7 @@
 package signintest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"net/http"
 	"net/url"
@@ -93,6 +94,8 @@ type Issuer struct {
 	consents map[consent]map[string]bool
 	jtis     map[string]bool
 	own      map[string]Key // of Client.OwnKey, by client
+	forms    map[string]int // of LoginPage: the sessions begun before, by form
+	begun    int            // sessions
 	secrets  []string
 	newest   map[string]string // the last ID token of a session, by its sid
 	calls    map[Endpoint][]Call
@@ -103,6 +106,7 @@ type Issuer struct {
 
 // session is one browser's sign-in at the issuer.
 type session struct {
+	number   int
 	sid      string
 	subject  string
 	authTime time.Time
@@ -130,6 +134,7 @@ func NewIssuer(tb testing.TB, options *IssuerOptions) *Issuer {
 		consents: map[consent]map[string]bool{},
 		jtis:     map[string]bool{},
 		own:      map[string]Key{},
+		forms:    map[string]int{},
 		calls:    map[Endpoint][]Call{},
 		arrived:  make(chan struct{}),
 		failing:  map[Endpoint]Fault{},
@@ -151,6 +156,7 @@ func NewIssuer(tb testing.TB, options *IssuerOptions) *Issuer {
 		tb.Fatalf("signintest: issuer URL: %v", err)
 	}
 	i.url = u
+	i.serveHosts()
 	// Registered after Serve, so it runs before the listener's cleanup, which
 	// waits for requests under way.
 	tb.Cleanup(i.close)
@@ -227,13 +233,38 @@ const (
 // EndpointURL returns the URL of an endpoint, for example that of the
 // protected API.
 func (i *Issuer) EndpointURL(e Endpoint) string {
-	if i.behaviour.Load().Entra {
-		tenant, v1 := i.tenantOf(i.url.Path)
-		return i.entraURL(e, tenant, v1)
+	b := i.behaviour.Load()
+	if b.microsoft() {
+		return i.entraURL(e, i.placeOf(b))
 	}
+	return i.plainURL(b, e).String()
+}
+
+// plainURL is the URL of an endpoint at an issuer without tenants.
+func (i *Issuer) plainURL(b *Behaviour, e Endpoint) *url.URL {
 	u := *i.url
-	u.Path = strings.TrimSuffix(u.Path, "/") + plainPaths[e]
-	return u.String()
+	path := cmp.Or(b.Endpoints[e], plainPaths[e])
+	if other, err := url.Parse(path); err == nil && other.IsAbs() {
+		if !isLoopback(u.Hostname()) {
+			return other
+		}
+		u.Path = other.Path
+		return &u
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/") + path
+	return &u
+}
+
+// serveHosts enters the hosts of endpoints that are not the issuer's own.
+func (i *Issuer) serveHosts() {
+	b := i.behaviour.Load()
+	served := map[string]bool{hostPort(i.url): true}
+	for e := range b.Endpoints {
+		if u := i.plainURL(b, e); !b.microsoft() && !served[hostPort(u)] {
+			served[hostPort(u)] = true
+			i.network.Serve(origin(u), i)
+		}
+	}
 }
 
 var plainPaths = map[Endpoint]string{
@@ -249,11 +280,10 @@ var plainPaths = map[Endpoint]string{
 
 // exchange is one request with all its handler needs to know.
 type exchange struct {
-	r      *http.Request
-	b      *Behaviour
-	call   *Call
-	tenant string // Entra: the tenant in the path
-	v1     bool   // Entra: the endpoints without v2.0
+	place
+	r    *http.Request
+	b    *Behaviour
+	call *Call
 }
 
 // ServeHTTP answers for the issuer. It is exported so that a test can put the
@@ -288,15 +318,12 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // route finds the endpoint of a request. API calls may have a path below the
 // endpoint.
 func (i *Issuer) route(x *exchange) (Endpoint, bool) {
-	if x.b.Entra {
+	if x.b.microsoft() {
 		return i.entraRoute(x)
 	}
-	rest, ok := strings.CutPrefix(x.r.URL.Path, strings.TrimSuffix(i.url.Path, "/"))
-	if !ok {
-		return "", false
-	}
-	for e, p := range plainPaths {
-		if rest == p || e == EndpointAPI && strings.HasPrefix(rest, p+"/") {
+	for e := range plainPaths {
+		p := i.plainURL(x.b, e).Path
+		if x.r.URL.Path == p || e == EndpointAPI && strings.HasPrefix(x.r.URL.Path, p+"/") {
 			return e, true
 		}
 	}

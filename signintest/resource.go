@@ -1,6 +1,7 @@
 package signintest
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -207,6 +208,10 @@ func (b *Behaviour) grantedScope(is *issue) string {
 		}
 	}
 	if !b.Entra {
+		scopes = slices.Clone(scopes)
+		for n, s := range scopes {
+			scopes[n] = cmp.Or(b.GrantedNames[s], s)
+		}
 		return strings.Join(scopes, " ")
 	}
 	var granted []string

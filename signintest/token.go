@@ -13,21 +13,21 @@ import (
 
 // grant is what a user has given to a client, by one authorization request.
 type grant struct {
-	clientID    string
-	user        User
-	scopes      []string
-	resources   []string
-	audience    []string
-	nonce       string
-	claims      string
-	acr         string
-	session     session
-	clientInfo  bool
-	acrs        []string // Entra: authentication contexts shown
-	idACRs      []string // those that the ID token names
-	api         string   // Entra: that of the first token; guarded by Issuer.mu
-	tenant      string
-	v1          bool
+	clientID     string
+	user         User
+	scopes       []string
+	resources    []string
+	audience     []string
+	nonce        string
+	claims       string
+	acr          string
+	session      session
+	clientInfo   bool
+	acrs         []string // Entra: authentication contexts shown
+	idACRs       []string // those that the ID token names
+	api          string   // Entra: that of the first token; guarded by Issuer.mu
+	refreshToken bool     // is to be given
+	place
 	redirectURI string
 	challenge   string // PKCE
 	codeExpiry  time.Time
@@ -57,12 +57,12 @@ func (i *Issuer) serveToken(w http.ResponseWriter, x *exchange) {
 		return
 	}
 	if name := duplicate(x.call.Form); name != "" {
-		writeError(w, OAuthError{Code: "invalid_request", Description: name + " is given twice"})
+		x.writeError(w, OAuthError{Code: "invalid_request", Description: name + " is given twice"})
 		return
 	}
 	client, oerr := i.authenticate(x)
 	if oerr != nil {
-		writeError(w, *oerr)
+		x.writeError(w, *oerr)
 		return
 	}
 	var is *issue
@@ -77,22 +77,24 @@ func (i *Issuer) serveToken(w http.ResponseWriter, x *exchange) {
 		oerr = &OAuthError{Code: "unsupported_grant_type"}
 	}
 	if oerr != nil {
-		writeError(w, *oerr)
+		x.writeError(w, *oerr)
 		return
 	}
 	body, err := i.tokenBody(x, is)
 	if err != nil {
-		writeError(w, OAuthError{Status: http.StatusInternalServerError, Code: "server_error", Description: err.Error()})
+		x.writeError(w, OAuthError{Status: http.StatusInternalServerError, Code: "server_error", Description: err.Error()})
 		return
 	}
-	writeJSON(w, http.StatusOK, body)
+	x.writeJSON(w, body)
 }
 
-func writeError(w http.ResponseWriter, e OAuthError) {
+func (x *exchange) writeError(w http.ResponseWriter, e OAuthError) {
+	if e.Code == "invalid_grant" && e.Status == 0 {
+		e.Status = x.b.InvalidGrantStatus
+	}
 	f := e.Fault()
 	maps.Copy(w.Header(), f.Header)
-	w.WriteHeader(f.Status)
-	w.Write([]byte(f.Body))
+	writeLabelled(w, f.Status, x.b.ErrorType, x.b.marked([]byte(f.Body)))
 }
 
 func invalidGrant(description string) *OAuthError {
@@ -140,7 +142,7 @@ func (i *Issuer) redeem(x *exchange, client Client) (*issue, *OAuthError) {
 		return nil, oerr
 	}
 	g.codeSpent = true
-	is.refresh = x.b.RefreshAlways || slices.Contains(g.scopes, "offline_access")
+	is.refresh = g.refreshToken
 	return is, nil
 }
 
@@ -265,7 +267,7 @@ func (i *Issuer) tokenBody(x *exchange, is *issue) (map[string]any, error) {
 	access, refresh := i.issueTokens(x.b, is)
 	body := map[string]any{"access_token": access, "token_type": "Bearer"}
 	if !x.b.OmitExpiresIn {
-		body["expires_in"] = int64(x.b.accessTokenLifetime() / time.Second)
+		body["expires_in"] = x.b.expiresIn()
 	}
 	if x.b.RefreshIn > 0 {
 		body["refresh_in"] = int64(x.b.RefreshIn / time.Second)
@@ -275,6 +277,13 @@ func (i *Issuer) tokenBody(x *exchange, is *issue) (map[string]any, error) {
 	}
 	if refresh != "" {
 		body["refresh_token"] = refresh
+	}
+	if x.b.OmitAccessToken || x.b.B2C && !is.b2cAccess() {
+		access = ""
+		for _, name := range []string{"access_token", "expires_in", "refresh_in"} {
+			delete(body, name)
+		}
+		body["id_token_expires_in"] = int64(x.b.idTokenLifetime() / time.Second)
 	}
 	g := is.grant
 	if g != nil && !(is.channel == RefreshChannel && x.b.OmitRefreshedIDToken) {
@@ -286,11 +295,20 @@ func (i *Issuer) tokenBody(x *exchange, is *issue) (map[string]any, error) {
 			body["id_token"] = raw
 		}
 	}
-	if g != nil && x.b.Entra && (g.clientInfo || x.call.Form.Get("client_info") == "1") {
+	if g != nil && x.b.microsoft() && (g.clientInfo || x.call.Form.Get("client_info") == "1") {
 		body["client_info"] = g.user.clientInfo()
 	}
+	replace(body, x.b.TokenMembers)
 	if x.b.EditTokenResponse != nil {
 		x.b.EditTokenResponse(*x.call, body)
 	}
 	return body, nil
+}
+
+func (b *Behaviour) expiresIn() any {
+	seconds := int64(b.accessTokenLifetime() / time.Second)
+	if b.ExpiresIn != nil {
+		return b.ExpiresIn(seconds)
+	}
+	return seconds
 }
