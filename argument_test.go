@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -157,9 +158,9 @@ func TestMistakenArguments(t *testing.T) {
 // would send its user to the issuer in vain.
 func TestSealedOpens(t *testing.T) {
 	a := newApp(t)
-	pages := []string{"/", "/p?" + strings.Repeat("&", maxReturnPath-3), "/p?" + strings.Repeat(`"`, maxReturnPath-3), "/" + strings.Repeat("p", maxReturnPath-1)}
+	pages := []string{"/", "/p?" + strings.Repeat("&", site.MaxReturnPath-3), "/p?" + strings.Repeat(`"`, site.MaxReturnPath-3), "/" + strings.Repeat("p", site.MaxReturnPath-1)}
 	for _, page := range pages {
-		to := newReturnPath(page)
+		to := site.NewReturnPath(page)
 		if to.String() != page {
 			t.Fatalf("%.20s is no return path", page)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 // The authorization request has to stay short: issuers, and proxies in front
@@ -135,7 +136,7 @@ func (s aside) names(key string) []string {
 }
 
 func (s aside) expire(w http.ResponseWriter, name string) {
-	noStore(w)
+	site.NoStore(w)
 	c := roundTripCookie(name, "", s.secure, s.form)
 	c.MaxAge = -1
 	http.SetCookie(w, c)

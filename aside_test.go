@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -181,7 +182,7 @@ func TestAsideIsBound(t *testing.T) {
 		for _, c := range w.Result().Cookies() {
 			back.AddCookie(c)
 		}
-		if got := newReturnPath(s.fetch(httptest.NewRecorder(), back, tx)).String(); got != "/" {
+		if got := site.NewReturnPath(s.fetch(httptest.NewRecorder(), back, tx)).String(); got != "/" {
 			t.Errorf("%q came back as %q", evil, got)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 const (
@@ -112,7 +113,7 @@ func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) 
 	// count no trips if it could not read what we write.
 	key := cmp.Or(b.key, &a.keys[0])
 	secure := a.isSecure(r)
-	noStore(w)
+	site.NoStore(w)
 	for _, name := range a.browserCookies(secure) {
 		tagged := value + "." + cookieTag(*key, a.party(), name, value)
 		http.SetCookie(w, roundTripCookie(name, tagged, secure, a.cfg.ResponseMode == modeForm))

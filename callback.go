@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
 )
 
@@ -54,7 +55,7 @@ var errUnknown = errors.New("the issuer knows nobody there")
 
 // callback takes the issuer's answer.
 func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
-	home := a.site(r).path(a.loginPath)
+	home := a.site(r).Path(a.loginPath)
 	params, err := readAnswer(r, home)
 	if err != nil {
 		if r.Method != http.MethodGet && r.Method != http.MethodPost {
@@ -73,7 +74,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if errors.Is(err, errUnknown) {
-		redirectWithin(w, newReturnPath(tx.Return))
+		site.RedirectWithin(w, site.NewReturnPath(tx.Return))
 		return
 	}
 	if errors.Is(err, errStale) {
@@ -82,7 +83,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 			a.writeBrowser(w, r, b)
 		}
 		a.report.event(r.Context(), Event{Name: EventStale, Reference: tx.id()})
-		redirectWithin(w, newReturnPath(tx.Return))
+		site.RedirectWithin(w, site.NewReturnPath(tx.Return))
 		return
 	}
 	if r.Context().Err() == context.Canceled {
@@ -168,8 +169,8 @@ func (a *Auth) restoreReturn(w http.ResponseWriter, r *http.Request, tx *transac
 		}
 		tx.Return = page
 	}
-	if tx.Bare && tx.Return != a.site(r).path("/") {
-		tx.Return = a.sites.resolve(a.entered(r), a.cfg.CallbackPath, tx.Return)
+	if tx.Bare && tx.Return != a.site(r).Path("/") {
+		tx.Return = a.sites.Resolve(a.entered(r), a.cfg.CallbackPath, tx.Return)
 	}
 }
 
@@ -186,7 +187,7 @@ func (a *Auth) withoutCookie(r *http.Request, tx *transaction, age time.Duration
 	cause := "no browser cookie: cookies are blocked or were deleted, or the answer came to another browser than the one that asked"
 	switch {
 	case tx.Host != "":
-		cause = "no browser cookie: the sign-in began under the host " + tx.Host + ", and BaseURL's is " + a.sites.fixed.host
+		cause = "no browser cookie: the sign-in began under the host " + tx.Host + ", and BaseURL's is " + a.sites.Fixed.Host
 	case !a.isSecure(r) && a.cfg.ResponseMode == modeForm:
 		cause += "; or " + errNoSecureCookie.Error()
 	}
@@ -324,7 +325,7 @@ func (t *transaction) askedFor() string {
 func (a *Auth) land(w http.ResponseWriter, r *http.Request, tx *transaction, b *browser, done *redeemed) {
 	if done.secret != nil {
 		if err := a.writeSecret(w, r, done.secret); err != nil {
-			a.fail(w, r, a.unavailable(newReturnPath(tx.Return), err), tx.id(), err)
+			a.fail(w, r, a.unavailable(site.NewReturnPath(tx.Return), err), tx.id(), err)
 			return
 		}
 	}
@@ -337,15 +338,15 @@ func (a *Auth) land(w http.ResponseWriter, r *http.Request, tx *transaction, b *
 		missing := "acr " + strings.Join(tx.ACR, " ")
 		a.fail(w, r, newStepUpPage(missing, tx.Return), tx.id(), errors.New("the issuer did not meet what the page requires: "+missing))
 	default:
-		redirectWithin(w, newReturnPath(tx.Return))
+		site.RedirectWithin(w, site.NewReturnPath(tx.Return))
 	}
 }
 
 // rejected answers a callback that failed. The running session is untouched.
 func (a *Auth) rejected(w http.ResponseWriter, r *http.Request, tx *transaction, err error) {
-	id, to := "", returnPath{}
+	id, to := "", site.ReturnPath{}
 	if tx != nil {
-		id, to = tx.id(), newReturnPath(tx.Return)
+		id, to = tx.id(), site.NewReturnPath(tx.Return)
 	}
 	if rej, ok := errors.AsType[*rejection](err); ok {
 		page := rej.page // others who wait for the same redemption have it too

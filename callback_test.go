@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -149,7 +150,7 @@ func TestCallbackState(t *testing.T) {
 		{"sealed for another purpose", seal.Encode(a.keys.Seal("ask", nil, a.party(), plain))},
 		{"sealed for another client", beside(func(c *Config) { c.ClientID = "other" })},
 		{"sealed for another issuer", beside(func(c *Config) { c.Issuer = "https://evil.example.test" })},
-		{"another value of ours", a.sealNeed(&InteractionRequiredError{Reason: ReasonSignIn}, newReturnPath("/page/x"))},
+		{"another value of ours", a.sealNeed(&InteractionRequiredError{Reason: ReasonSignIn}, site.NewReturnPath("/page/x"))},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := b.Send(edited(r, "state", tc.state))
@@ -514,7 +515,7 @@ func TestAnswerByAnotherWay(t *testing.T) {
 func TestLongReturnPath(t *testing.T) {
 	a := newApp(t)
 	for _, unit := range []string{"&", `"`, "<", "a", "%20", "'"} {
-		path := "/page/x?" + strings.Repeat(unit, (maxReturnPath-8)/len(unit))
+		path := "/page/x?" + strings.Repeat(unit, (site.MaxReturnPath-8)/len(unit))
 		if p := a.browser().Open(a.url + path); p.Status != http.StatusOK || p.URL != a.url+path {
 			t.Errorf("2 KB of %s: %d at %.40s (%d bytes); %s", unit, p.Status, p.URL, len(p.URL), lastCause(a))
 		}

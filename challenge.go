@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
 )
 
@@ -117,12 +118,12 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 // unauthorized answers what cannot follow a redirect: it says what to ask for
 // and names a URL that a person can open for it.
 func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, kind PageKind) {
-	site := a.site(r)
+	here := a.site(r)
 	// The page to come back to is the one that asked: a script's URL is no
 	// page, and what takes a form by POST need not have one.
-	to := newReturnPath(site.path("/"))
-	if from, ok := site.pathOf(r.Referer()); ok {
-		to = newReturnPath(from)
+	to := site.NewReturnPath(here.Path("/"))
+	if from, ok := here.PathOf(r.Referer()); ok {
+		to = site.NewReturnPath(from)
 	} else if kind != PageSignInRequired && kind != PageMoreRequired {
 		to = a.returnTo(r)
 	}
@@ -132,16 +133,16 @@ func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *Intera
 
 // returnTo is the page that r asks for. A very long path loses its query, for
 // the state parameter or a cookie has to carry it.
-func (a *Auth) returnTo(r *http.Request) returnPath {
-	asked, sure := a.sites.page(a.entered(r))
-	if len(asked) > maxReturnPath {
+func (a *Auth) returnTo(r *http.Request) site.ReturnPath {
+	asked, sure := a.sites.Page(a.entered(r))
+	if len(asked) > site.MaxReturnPath {
 		a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.Int("length", len(asked)))
 	}
-	to := newReturnPath(asked)
-	if to == (returnPath{}) {
-		return newReturnPath(a.site(r).path("/"))
+	to := site.NewReturnPath(asked)
+	if to == (site.ReturnPath{}) {
+		return site.NewReturnPath(a.site(r).Path("/"))
 	}
-	to.bare = !sure
+	to.Bare = !sure
 	return to
 }
 
@@ -165,7 +166,7 @@ func wwwAuthenticate(need *InteractionRequiredError) string {
 
 // challenge sends the browser to the issuer, unless that has just been tried
 // too often.
-func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, to returnPath) {
+func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, to site.ReturnPath) {
 	b := a.readBrowser(r)
 	if b == nil {
 		b = &browser{secret: seal.Random(secretLen)}
@@ -174,8 +175,8 @@ func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *Interacti
 }
 
 // challengeBrowser is challenge for a browser that has been read.
-func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to returnPath) {
-	if err := a.site(r).fault(); err != nil {
+func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to site.ReturnPath) {
+	if err := a.site(r).Fault(); err != nil {
 		a.fail(w, r, newPage(PageInternal, to.String()), "", err)
 		return
 	}
@@ -205,7 +206,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	}
 	tx := a.newTransaction(r, b, s, need, to)
 	tx.Need, tx.Trips = loop, b.tripsFor(loop)
-	page, err := a.fitReturn(tx, a.site(r).path("/"))
+	page, err := a.fitReturn(tx, a.site(r).Path("/"))
 	if err != nil {
 		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
 		return
@@ -224,14 +225,14 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to returnPath) *transaction {
+func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to site.ReturnPath) *transaction {
 	tx := &transaction{
 		ID: seal.Random(16), Time: a.now().UnixMilli(), Moment: a.records.signOuts.now(r.Context()),
-		Return: to.String(), Bare: to.bare, Browser: b.hash(),
-		Redirect: a.site(r).url(a.cfg.CallbackPath),
+		Return: to.String(), Bare: to.Bare, Browser: b.hash(),
+		Redirect: a.site(r).URL(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR, Required: need.required,
 		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
-		Host: text.Printable(a.sites.elsewhere(a.entered(r)), 60), Agent: agentHash(r),
+		Host: text.Printable(a.sites.Elsewhere(a.entered(r)), 60), Agent: agentHash(r),
 	}
 	if need.MaxAge != nil {
 		tx.MaxAge = new(int64(need.MaxAge.Seconds()))

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -137,8 +138,8 @@ func TestReturnPathTravels(t *testing.T) {
 		want string
 		log  bool
 	}{
-		{"2 KB", base + strings.Repeat("a", maxReturnPath-len(base)), "", false},
-		{"a byte more", base + strings.Repeat("a", maxReturnPath-len(base)+1), "/page/x", true},
+		{"2 KB", base + strings.Repeat("a", site.MaxReturnPath-len(base)), "", false},
+		{"a byte more", base + strings.Repeat("a", site.MaxReturnPath-len(base)+1), "/page/x", true},
 		{"much more", base + strings.Repeat("a", 20000), "/page/x", true},
 		{"a long path", "/page/" + strings.Repeat("a", 3000), "/", true},
 		{"escapes", "/page/%2F%5C%20?a=%00&b=c+d&&e", "", false},
@@ -185,7 +186,7 @@ func TestRefererTravels(t *testing.T) {
 func TestNonASCIITravels(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.RequestURI = "/caf\xc3\xa9/%C3%A9?q=\xe9\\"
-	if got, _ := new(sites).page(r); got != `/caf%C3%A9/%C3%A9?q=%E9\` {
+	if got, _ := new(site.Sites).Page(r); got != `/caf%C3%A9/%C3%A9?q=%E9\` {
 		t.Errorf("%q", got)
 	}
 }

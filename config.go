@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/clientauth"
 	"github.com/seed454743b5/signin/internal/family"
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
 )
 
@@ -280,7 +281,7 @@ func (c Config) validate() error {
 		u, err := url.Parse(c.BaseURL)
 		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 			fault("BaseURL: want scheme, host and at most a path, such as https://app.example.com")
-		} else if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		} else if u.Scheme == "http" && !site.IsLoopback(u.Hostname()) {
 			fault("BaseURL: want https://%s; plain http is for loopback only", u.Host)
 		} else if u.Path != "" && u.Path != path.Clean(u.Path) {
 			fault("BaseURL: want a clean path, without dots or doubled slashes")
@@ -316,7 +317,7 @@ func (c Config) validate() error {
 		fault("ResponseMode %q: want %q with ResponseType %q, for an ID token must not stand in a URL", c.ResponseMode, modeForm, typeHybrid)
 	}
 	for _, p := range []struct{ field, value string }{{"CallbackPath", c.CallbackPath}, {"SignedOutPath", c.SignedOutPath}} {
-		if rp := newReturnPath(p.value); rp.String() != p.value || strings.ContainsAny(p.value, "?#%") {
+		if rp := site.NewReturnPath(p.value); rp.String() != p.value || strings.ContainsAny(p.value, "?#%") {
 			fault("%s %q: want an absolute path such as /oidc/callback", p.field, p.value)
 		}
 	}
@@ -339,7 +340,7 @@ func (c Config) validate() error {
 			fault("Scopes: %q is not a scope; want one scope in each element (RFC 6749, 3.3)", s)
 		}
 	}
-	if strings.ContainsFunc(c.CookieName, func(r rune) bool { return !isTokenRune(r) }) || strings.HasPrefix(c.CookieName, "__") {
+	if strings.ContainsFunc(c.CookieName, func(r rune) bool { return !text.IsTokenRune(r) }) || strings.HasPrefix(c.CookieName, "__") {
 		fault("CookieName %q: want letters, digits, - and _, not beginning with __", c.CookieName)
 	}
 	for _, d := range []struct {
@@ -384,13 +385,21 @@ func (c Config) validate() error {
 	return nil
 }
 
-func isTokenRune(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
-}
-
 // validScope reports whether s is one scope-token (RFC 6749, 3.3).
 func validScope(s string) bool {
 	return s != "" && len(s) <= 512 && !strings.ContainsFunc(s, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || r == '"' || r == '\\'
 	})
+}
+
+// checkIssuerURL also catches what is easily pasted or left empty, which would
+// otherwise show as an issuer that cannot be reached.
+func checkIssuerURL(raw string) error {
+	if err := site.CheckServerURL(raw); err != nil {
+		return err
+	}
+	if issuer, ok := strings.CutSuffix(raw, "/.well-known/openid-configuration"); ok {
+		return fmt.Errorf("%q is the discovery document's URL; want the issuer's, %q", raw, issuer)
+	}
+	return family.CheckEntraTenant(raw)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/seed454743b5/signin/internal/family"
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 // metadata is what we use of the discovery document (OpenID Connect
@@ -112,7 +113,7 @@ func (m *metadata) checkEndpoints() error {
 		{"token_endpoint", m.TokenEndpoint},
 		{"jwks_uri", m.JWKSURI},
 	} {
-		if err := checkEndpointURL(e.url); err != nil {
+		if err := site.CheckEndpointURL(e.url); err != nil {
 			return fmt.Errorf("%s: %w", e.name, err)
 		}
 	}
@@ -133,7 +134,7 @@ func (m *metadata) dropOdd() (odd []error) {
 		if *e.url == "" {
 			continue
 		}
-		if err := checkEndpointURL(*e.url); err != nil {
+		if err := site.CheckEndpointURL(*e.url); err != nil {
 			odd = append(odd, fmt.Errorf("%s: %w", e.name, bounded(err)))
 			*e.url = ""
 		}

@@ -5,30 +5,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
 )
 
 // movedFor is how long a browser is not sent to BaseURL's host again. It only
 // has to cover the way there.
 const movedFor = 10 * time.Second
-
-// elsewhere returns the host under which the browser came, if its name is not
-// BaseURL's. Ports do not count: cookies do not know them, and many proxies do
-// not tell them.
-func (s *sites) elsewhere(r *http.Request) string {
-	came := s.forwarded(r).host
-	if s.fixed.host == "" || !validHost(came) || strings.EqualFold(hostname(came), hostname(s.fixed.host)) {
-		return ""
-	}
-	return came
-}
-
-func hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
 
 // moveHost sends a browser that came under another host name than BaseURL's
 // to the same page under BaseURL's, and reports whether it did. From here its
@@ -38,13 +24,13 @@ func hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
 // To us a proxy that rewrites Host looks the same. It would send the browser
 // round for ever, so each is sent once: the browser cookie remembers it, and
 // those that keep no cookie are counted.
-func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to returnPath) bool {
-	host := a.sites.elsewhere(a.entered(r))
+func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to site.ReturnPath) bool {
+	host := a.sites.Elsewhere(a.entered(r))
 	if host == "" || r.Method != http.MethodGet || r.UserAgent() == "" { // every browser has one
 		return false
 	}
 	now := a.now()
-	names := []slog.Attr{slog.String("host", text.Printable(host, 100)), slog.String("base", a.sites.fixed.host)}
+	names := []slog.Attr{slog.String("host", text.Printable(host, 100)), slog.String("base", a.sites.Fixed.Host)}
 	if since := now.Sub(time.Unix(b.moved, 0)); since >= 0 && since < movedFor || a.readBrowser(r) == nil && a.moves.tooMany(r, now) {
 		b.moved = 0
 		a.hostWarning.Do(func() {
@@ -59,7 +45,7 @@ func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need
 	b.moved = now.Unix()
 	a.writeBrowser(w, r, b)
 	a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: sent to BaseURL's host", names...)
-	w.Header().Set("Location", a.sites.fixed.origin()+page)
+	w.Header().Set("Location", a.sites.Fixed.Origin()+page)
 	w.WriteHeader(http.StatusSeeOther)
 	return true
 }

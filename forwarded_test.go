@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -135,17 +136,17 @@ func TestUnixSocketPeers(t *testing.T) {
 
 // Over TCP an empty or odd RemoteAddr is nobody's, whatever is trusted.
 func TestNoAddressIsNoUnixSocket(t *testing.T) {
-	s := &sites{proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/0")}}
+	s := &site.Sites{Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/0")}}
 	for _, addr := range []string{"", "@", "/run/app.sock", "nonsense"} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = addr
 		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 80}))
-		if s.trustsPeer(r) {
+		if s.TrustsPeer(r) {
 			t.Errorf("RemoteAddr %q over TCP is trusted", addr)
 		}
 	}
 	r := httptest.NewRequest("GET", "/", nil)
-	if r.RemoteAddr = ""; s.trustsPeer(r) {
+	if r.RemoteAddr = ""; s.TrustsPeer(r) {
 		t.Error("a request without any address is trusted")
 	}
 }
@@ -181,7 +182,7 @@ func TestParseForwarded(t *testing.T) {
 		{"proto=" + strings.Repeat("a", 5000), ``},
 	} {
 		got := ""
-		if elements, ok := parseForwarded(tc.line); ok {
+		if elements, ok := site.ParseForwarded(tc.line); ok {
 			got = fmt.Sprint(elements)
 		}
 		if got != tc.want {
@@ -196,16 +197,16 @@ func FuzzForwarded(f *testing.F) {
 	for _, line := range []string{`for=192.0.2.60;proto=http;host=a`, `for="x`, `host="a\"b"`, `a=b,`, `,`, `for=10.0.0.1`} {
 		f.Add(line)
 	}
-	s := &sites{proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	s := &site.Sites{Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 	f.Fuzz(func(t *testing.T, line string) {
 		r := httptest.NewRequest("GET", "http://backend/", nil)
 		r.RemoteAddr = "10.0.0.1:1"
 		r.Header["Forwarded"] = []string{line}
-		if here := s.of(r); here.host != "" && !validHost(here.host) || here.scheme != "http" && here.scheme != "https" {
+		if here := s.Of(r); here.Host != "" && !site.ValidHost(here.Host) || here.Scheme != "http" && here.Scheme != "https" {
 			t.Errorf("%q makes %+v", line, here)
 		}
 		r.Header["Forwarded"] = []string{line, "for=192.0.2.1;proto=https;host=app.example.test"}
-		if got := s.of(r).url("/"); got != "https://app.example.test/" {
+		if got := s.Of(r).URL("/"); got != "https://app.example.test/" {
 			t.Errorf("%q before the proxy's own line makes %s", line, got)
 		}
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -108,7 +109,7 @@ func FuzzReturnPath(f *testing.F) {
 		"/", "/a?b=c#d", "//evil.example", `/\evil.example`, "https://evil.example", "/.//evil.example", "/%2e%2e//evil.example",
 		"/\t/evil.example", "/a/..//evil.example", "/;//evil.example", "/?//evil.example", "/%5cevil.example", "/%2f%2fevil.example", "/@evil.example",
 		`/%2f"`, `/%2fevil.example/"`, `/a%2f..%2f/evil.example/|`,
-		`/?\evil.example`, `/a?b=\\evil.example\c`, `/?#\evil.example`, `/a\?b`, "/" + strings.Repeat("a", maxReturnPath), "/?" + strings.Repeat("a", maxReturnPath),
+		`/?\evil.example`, `/a?b=\\evil.example\c`, `/?#\evil.example`, `/a\?b`, "/" + strings.Repeat("a", site.MaxReturnPath), "/?" + strings.Repeat("a", site.MaxReturnPath),
 	} {
 		f.Add(s)
 	}
@@ -118,7 +119,7 @@ func FuzzReturnPath(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		w := httptest.NewRecorder()
-		redirectWithin(w, newReturnPath(s))
+		site.RedirectWithin(w, site.NewReturnPath(s))
 		location := w.Header().Get("Location")
 		u, err := base.Parse(location)
 		if err != nil || u.Scheme != "https" || u.Host != "app.example.test" || u.User != nil {
@@ -127,14 +128,14 @@ func FuzzReturnPath(f *testing.F) {
 		// What net/url does not know of browsers: \ is /, and tabs and line
 		// breaks are nothing (URL Standard, 4.4).
 		path, _, _ := strings.Cut(location, "?")
-		if strings.Contains(path, `\`) || strings.ContainsAny(location, "\t\r\n\x00") || !strings.HasPrefix(location, "/") || strings.HasPrefix(location, "//") || len(location) > maxReturnPath {
+		if strings.Contains(path, `\`) || strings.ContainsAny(location, "\t\r\n\x00") || !strings.HasPrefix(location, "/") || strings.HasPrefix(location, "//") || len(location) > site.MaxReturnPath {
 			t.Errorf("%q leads to %q", s, location)
 		}
 		// What resolution makes of it is no other host's either.
 		if strings.HasPrefix(u.EscapedPath(), "//") {
 			t.Errorf("%q leads to %q, whose path is %q", s, location, u.EscapedPath())
 		}
-		if again := newReturnPath(location).String(); again != location {
+		if again := site.NewReturnPath(location).String(); again != location {
 			t.Errorf("%q became %q and then %q", s, location, again)
 		}
 	})
@@ -157,7 +158,7 @@ func FuzzState(f *testing.F) {
 			}
 		}
 		tx := &transaction{
-			ID: seal.Random(16), Time: at, Return: newReturnPath(to).String(), Browser: a.browser.hash(),
+			ID: seal.Random(16), Time: at, Return: site.NewReturnPath(to).String(), Browser: a.browser.hash(),
 			Scopes: strings.Fields(strings.ToValidUTF8(scopes[:min(len(scopes), 500)], "")), MaxAge: &at, Interactive: flip&1 == 1,
 		}
 		if len(tx.Scopes) == 0 {
@@ -348,20 +349,20 @@ func FuzzLogin(f *testing.F) {
 		{"iss": {"https://evil.example"}}, {"iss": {a.issuer.URL()}, "target_link_uri": {"https://app.example.test@evil.example/"}},
 		{"iss": {a.issuer.URL()}, "target_link_uri": {"https://app.example.test//evil.example/"}, "login_hint": {strings.Repeat("a", 2000)}},
 	} {
-		for _, site := range []string{"", "cross-site", "none"} {
-			f.Add(v.Encode(), site, true, true)
-			f.Add(v.Encode(), site, false, false)
+		for _, from := range []string{"", "cross-site", "none"} {
+			f.Add(v.Encode(), from, true, true)
+			f.Add(v.Encode(), from, false, false)
 		}
 	}
 	f.Add("return=%zz&&&;=\x00", "cross-site", true, false)
-	f.Fuzz(func(t *testing.T, params, site string, post, signedIn bool) {
+	f.Fuzz(func(t *testing.T, params, from string, post, signedIn bool) {
 		r := httptest.NewRequest(http.MethodGet, "/oidc/login", http.NoBody)
 		r.URL.RawQuery = params
 		if post {
 			r = httptest.NewRequest(http.MethodPost, "/oidc/login", strings.NewReader(params))
 		}
 		r.Header.Set("Accept", "text/html")
-		r.Header.Set("Sec-Fetch-Site", site)
+		r.Header.Set("Sec-Fetch-Site", from)
 		if signedIn {
 			r.Header.Set("Cookie", session)
 		}
@@ -380,15 +381,15 @@ func FuzzLogin(f *testing.F) {
 			return
 		case w.Code != http.StatusSeeOther:
 			t.Fatalf("%d to %q", w.Code, location)
-		case newReturnPath(location).String() == location:
+		case site.NewReturnPath(location).String() == location:
 			return // a page of this site
 		}
 		to, err := url.Parse(location)
-		if err != nil || !strings.HasPrefix(location, a.issuer.URL()+"/") || post || signedIn && site == "cross-site" {
+		if err != nil || !strings.HasPrefix(location, a.issuer.URL()+"/") || post || signedIn && from == "cross-site" {
 			t.Fatalf("leads to %q", location)
 		}
 		tx, err := a.openState(to.Query().Get("state"))
-		if err != nil || newReturnPath(tx.Return).String() != tx.Return || tx.Redirect != "https://app.example.test/oidc/callback" {
+		if err != nil || site.NewReturnPath(tx.Return).String() != tx.Return || tx.Redirect != "https://app.example.test/oidc/callback" {
 			t.Errorf("comes back by %+v, %v", tx, err)
 		}
 		if hint, asked := to.Query().Get("login_hint"), r.URL.Query().Get("login_hint"); hint != "" && hint != asked {
@@ -647,7 +648,7 @@ func FuzzDiscoveryAnswer(f *testing.F) {
 		}
 		for _, endpoint := range []string{meta.AuthorizationEndpoint, meta.TokenEndpoint, meta.JWKSURI, meta.EndSessionEndpoint, meta.RevocationEndpoint} {
 			u, err := url.Parse(endpoint)
-			if endpoint != "" && (err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()))) {
+			if endpoint != "" && (err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !site.IsLoopback(u.Hostname()))) {
 				t.Errorf("an endpoint is %q: %v", endpoint, err)
 			}
 		}
@@ -731,7 +732,7 @@ func FuzzForwardedHeaders(f *testing.F) {
 		f.Add(s[0], s[1], s[2], s[3], s[4], "/page?x=1")
 	}
 	f.Fuzz(func(t *testing.T, proto, host, prefix, port, forwarded, target string) {
-		if newReturnPath(target).String() != target {
+		if site.NewReturnPath(target).String() != target {
 			target = "/"
 		}
 		request := func(peer string) *http.Request {
@@ -750,7 +751,7 @@ func FuzzForwardedHeaders(f *testing.F) {
 			r.Header.Set("Accept", "text/html")
 			return r
 		}
-		if s, want := auth.site(request("192.0.2.1:1")), (site{scheme: "http", host: "inner.example.test"}); s != want {
+		if s, want := auth.site(request("192.0.2.1:1")), (site.Site{Scheme: "http", Host: "inner.example.test"}); s != want {
 			t.Errorf("from a peer that is not trusted: %+v, want %+v", s, want)
 		}
 		r := request("10.1.2.3:4")
@@ -758,19 +759,19 @@ func FuzzForwardedHeaders(f *testing.F) {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
 		location := w.Header().Get("Location")
-		if s.fault() != nil {
-			if w.Code < 400 && newReturnPath(location).String() != location {
+		if s.Fault() != nil {
+			if w.Code < 400 && site.NewReturnPath(location).String() != location {
 				t.Errorf("a site with a fault, %+v: %d to %q", s, w.Code, location)
 			}
 			return
 		}
-		redirect := s.url("/oidc/callback")
+		redirect := s.URL("/oidc/callback")
 		u, err := url.Parse(redirect)
-		if err != nil || u.Host != s.host || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.EscapedPath() != s.base+"/oidc/callback" ||
-			u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
+		if err != nil || u.Host != s.Host || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.EscapedPath() != s.Base+"/oidc/callback" ||
+			u.Scheme != "https" && (u.Scheme != "http" || !site.IsLoopback(u.Hostname())) {
 			t.Errorf("%+v makes %q: %v", s, redirect, err)
 		}
-		if home := s.path("/x"); newReturnPath(home).String() != home {
+		if home := s.Path("/x"); site.NewReturnPath(home).String() != home {
 			t.Errorf("%q is no page of the site", home)
 		}
 		to, err := url.Parse(location)

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // maxIDToken bounds what we parse of one, and leaves room in a store's value
@@ -152,7 +153,7 @@ func checkCompact(raw string) error {
 		return errors.New("too long")
 	case strings.Count(raw, ".") == 4 && headerString(raw, "enc") != "":
 		return errors.New("encrypted, which this client does not read; register it at the issuer for signed tokens only")
-	case strings.Count(raw, ".") != 2 || strings.ContainsFunc(raw, func(r rune) bool { return r != '.' && !isTokenRune(r) }):
+	case strings.Count(raw, ".") != 2 || strings.ContainsFunc(raw, func(r rune) bool { return r != '.' && !text.IsTokenRune(r) }):
 		return errors.New("not in compact serialization")
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/seed454743b5/signin/internal/faulty"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -106,7 +107,7 @@ func TestApplicationsApart(t *testing.T) {
 	if s, _ := staff.records.fresh(t.Context(), secret); s != nil {
 		t.Error("the record of one application opens in another")
 	}
-	raw := portal.sealNeed(&InteractionRequiredError{Reason: ReasonConsent, Scopes: []string{"a"}}, newReturnPath("/"))
+	raw := portal.sealNeed(&InteractionRequiredError{Reason: ReasonConsent, Scopes: []string{"a"}}, site.NewReturnPath("/"))
 	if _, err := staff.openAsk(raw); err == nil {
 		t.Error("a link of one application opens in another")
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 // login starts a sign-in: for a link in an answer that could not redirect, for
@@ -25,12 +26,12 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		a.fail(w, r, newPage(PageCallbackMethod, a.site(r).path("/")), "", errors.New("login: method"))
+		a.fail(w, r, newPage(PageCallbackMethod, a.site(r).Path("/")), "", errors.New("login: method"))
 		return
 	}
 	need, to, err := a.asked(r, r.URL.Query())
 	if err != nil {
-		a.fail(w, r, newPage(PageCallbackUnreadable, a.site(r).path("/")), "", err)
+		a.fail(w, r, newPage(PageCallbackUnreadable, a.site(r).Path("/")), "", err)
 		return
 	}
 	signsIn := need.Reason == ReasonSignIn || need.Reason == ReasonRefused
@@ -43,7 +44,7 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if s != nil && !s.record.dead(a.now()) {
-			redirectWithin(w, to)
+			site.RedirectWithin(w, to)
 			return
 		}
 	}
@@ -54,7 +55,7 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 // loginByGet answers a POST, which OpenID Connect Core, 4 allows: with the same
 // by GET, for the session cookie does not arrive with another site's POST.
 func (a *Auth) loginByGet(w http.ResponseWriter, r *http.Request) {
-	home := a.site(r).path("/")
+	home := a.site(r).Path("/")
 	body, err := readForm(r)
 	if err != nil || len(body) > maxCallback {
 		a.fail(w, r, newPage(PageCallbackTooLarge, home), "", errors.New("login: form too large or cut off"))
@@ -71,25 +72,25 @@ func (a *Auth) loginByGet(w http.ResponseWriter, r *http.Request) {
 			same.Set(name, form.Get(name))
 		}
 	}
-	redirectWithin(w, newReturnPath(a.site(r).path(a.loginPath)+"?"+same.Encode()))
+	site.RedirectWithin(w, site.NewReturnPath(a.site(r).Path(a.loginPath)+"?"+same.Encode()))
 }
 
 // asked says what a link to the login path asks for. Nothing in it is trusted
 // but what we sealed: the rest chooses a page of ours, and whom to suggest.
-func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredError, returnPath, error) {
+func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredError, site.ReturnPath, error) {
 	if raw := params.Get("ask"); raw != "" && len(raw) <= maxState {
 		if asked, err := a.openAsk(raw); err == nil {
 			if asked.Bare {
-				asked.Return = a.sites.resolve(a.entered(r), a.loginPath, asked.Return)
+				asked.Return = a.sites.Resolve(a.entered(r), a.loginPath, asked.Return)
 			}
 			asked.Need.tried, asked.Need.required = asked.Tried, asked.Required
-			return &asked.Need, newReturnPath(asked.Return), nil
+			return &asked.Need, site.NewReturnPath(asked.Return), nil
 		}
 	}
-	need, home := &InteractionRequiredError{Reason: ReasonSignIn}, newReturnPath(a.site(r).path("/"))
+	need, home := &InteractionRequiredError{Reason: ReasonSignIn}, site.NewReturnPath(a.site(r).Path("/"))
 	switch {
 	case params.Has("return"):
-		return need, newReturnPath(params.Get("return")), nil
+		return need, site.NewReturnPath(params.Get("return")), nil
 	case !params.Has("iss"):
 		return need, home, nil
 	}
@@ -98,15 +99,15 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 	if iss := params.Get("iss"); iss != a.cfg.Issuer {
 		meta, err := a.issuer.metadata(r.Context())
 		if err != nil || !meta.rule.Names(iss) {
-			return nil, returnPath{}, errors.New("login: initiated for another issuer")
+			return nil, site.ReturnPath{}, errors.New("login: initiated for another issuer")
 		}
 	}
 	if hint := params.Get("login_hint"); len(hint) <= 1024 {
 		need.LoginHint = hint
 	}
 	to := home
-	if target, ok := a.site(r).pathOf(params.Get("target_link_uri")); ok {
-		to = newReturnPath(target)
+	if target, ok := a.site(r).PathOf(params.Get("target_link_uri")); ok {
+		to = site.NewReturnPath(target)
 	}
 	return need, to, nil
 }
@@ -125,16 +126,16 @@ type ask struct {
 }
 
 // askURL is a link that starts a sign-in for need and comes back to a page.
-func (a *Auth) askURL(r *http.Request, need *InteractionRequiredError, to returnPath) string {
-	return a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {a.sealNeed(need, to)}}.Encode()
+func (a *Auth) askURL(r *http.Request, need *InteractionRequiredError, to site.ReturnPath) string {
+	return a.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {a.sealNeed(need, to)}}.Encode()
 }
 
 // sealNeed returns what openAsk opens. A link that is too long for that loses
 // the page's query, and if need be all but the page: the page asks again.
-func (a *Auth) sealNeed(need *InteractionRequiredError, to returnPath) string {
+func (a *Auth) sealNeed(need *InteractionRequiredError, to site.ReturnPath) string {
 	n := *need
 	n.Cause = nil
-	whole := ask{Time: a.now().Unix(), Return: to.String(), Bare: to.bare, Need: n, Tried: n.tried, Required: n.required}
+	whole := ask{Time: a.now().Unix(), Return: to.String(), Bare: to.Bare, Need: n, Tried: n.tried, Required: n.required}
 	short, plain := whole, whole
 	short.Return, _, _ = strings.Cut(whole.Return, "?")
 	plain.Need = InteractionRequiredError{Reason: ReasonSignIn}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 const (
@@ -45,7 +46,7 @@ func (a *Auth) SignOutUser(ctx context.Context, issuer, subject string) error {
 // backChannelLogout takes a logout token from the issuer (OpenID Connect
 // Back-Channel Logout 1.0, 2.5 to 2.8).
 func (a *Auth) backChannelLogout(w http.ResponseWriter, r *http.Request) {
-	noStore(w)
+	site.NoStore(w)
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST")
 		http.Error(w, "POST only", http.StatusMethodNotAllowed)
@@ -226,7 +227,7 @@ func (t *logoutClaims) check(typ string, now time.Time, skew time.Duration) erro
 // browser and us.
 func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	noStore(w)
+	site.NoStore(w)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Content-Security-Policy", "default-src 'none'")

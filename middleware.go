@@ -66,6 +66,7 @@ import (
 	"github.com/gorilla/sessions"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 // Auth signs users in to one application at one issuer. Its methods may be
@@ -74,7 +75,7 @@ import (
 type Auth struct {
 	redacted
 	cfg      Config // without Keys, which keys holds
-	sites    sites
+	sites    site.Sites
 	moves    moves
 	keys     seal.Keyring
 	issuer   *issuer
@@ -112,7 +113,7 @@ func New(c Config) (*Auth, error) {
 		cfg:          c,
 		keys:         keys,
 		sessions:     c.Sessions,
-		sites:        sites{proxies: c.TrustedProxies},
+		sites:        site.Sites{Proxies: c.TrustedProxies},
 		report:       &reporter{c.Logger, c.Observe},
 		now:          time.Now,
 		loginPath:    sibling(c.CallbackPath, "login"),
@@ -131,7 +132,7 @@ func New(c Config) (*Auth, error) {
 	}
 	prefix := "" // decoded, as in a request's URL.Path
 	if u, err := url.Parse(c.BaseURL); err == nil {
-		a.sites.fixed = site{scheme: u.Scheme, host: u.Host, base: u.EscapedPath()}
+		a.sites.Fixed = site.Site{Scheme: u.Scheme, Host: u.Host, Base: u.EscapedPath()}
 		prefix = u.Path
 	}
 	if a.sessions == nil {
@@ -179,7 +180,7 @@ func (a *Auth) Handler(next http.Handler) http.Handler {
 			r = r.WithContext(&visit{Context: r.Context(), auth: a, r: r})
 		}
 		if r.URL.RawQuery != "" && a.backFromIssuer(r) {
-			redirectWithin(w, newReturnPath(a.site(r).path(a.cfg.SignedOutPath)))
+			site.RedirectWithin(w, site.NewReturnPath(a.site(r).Path(a.cfg.SignedOutPath)))
 			return
 		}
 		if ours, ok := a.paths[r.URL.Path]; ok {
@@ -330,4 +331,22 @@ func (a *Auth) Ready(ctx context.Context) error {
 // refresh token that was rotated and not saved costs its owner a sign-in.
 func (a *Auth) Shutdown(ctx context.Context) error {
 	return errors.Join(a.redemptions.Wait(ctx), a.tokens.flights.Wait(ctx), a.chores.Wait(ctx))
+}
+
+// site, isSecure and requestPath are those of [sites] for a request that a
+// handler has.
+func (a *Auth) site(r *http.Request) site.Site { return a.sites.Of(a.entered(r)) }
+func (a *Auth) isSecure(r *http.Request) bool  { return a.sites.IsSecure(a.entered(r)) }
+func (a *Auth) requestPath(r *http.Request) string {
+	page, _ := a.sites.Page(a.entered(r))
+	return page
+}
+
+// entered is a request as it came to Handler. What http.StripPrefix takes off
+// further in is the application's own affair: the callback is not there.
+func (a *Auth) entered(r *http.Request) *http.Request {
+	if v := a.visitOf(r.Context()); v != nil && v.r != nil {
+		return v.r
+	}
+	return r
 }

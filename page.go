@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 // Page is what a person is told when a request ends with us and not with the
@@ -168,7 +170,7 @@ func (p Page) writeHeader(w http.ResponseWriter) {
 	for _, name := range []string{"Content-Length", "Content-Disposition", "Etag", "Last-Modified", "Expires"} {
 		h.Del(name)
 	}
-	noStore(w)
+	site.NoStore(w)
 	h.Set("X-Content-Type-Options", "nosniff")
 	// The URL of a callback holds the code, if the mode is query.
 	h.Set("Referrer-Policy", "no-referrer")

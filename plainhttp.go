@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 // A form_post from another site brings no cookie but a SameSite=None one,
@@ -43,15 +45,15 @@ func keeps(r *http.Request, names []string, need *InteractionRequiredError) keep
 
 // crossesSites reports whether a page of the issuer's and the application are
 // two sites. Scheme and host name make a site here; ports do not.
-func crossesSites(endpoint string, here site) bool {
+func crossesSites(endpoint string, here site.Site) bool {
 	u, err := url.Parse(endpoint)
-	return err == nil && (u.Scheme != here.scheme || !strings.EqualFold(u.Hostname(), hostname(here.host)))
+	return err == nil && (u.Scheme != here.Scheme || !strings.EqualFold(u.Hostname(), site.Hostname(here.Host)))
 }
 
 // canAnswer answers a challenge whose end would come to nothing in this
 // browser, and reports false. A browser that may be such a one is sent to our
 // login path with a cookie, to see whether it keeps it.
-func (a *Auth) canAnswer(w http.ResponseWriter, r *http.Request, b *browser, meta *metadata, need *InteractionRequiredError, to returnPath) bool {
+func (a *Auth) canAnswer(w http.ResponseWriter, r *http.Request, b *browser, meta *metadata, need *InteractionRequiredError, to site.ReturnPath) bool {
 	if a.isSecure(r) || a.cfg.ResponseMode != modeForm || !crossesSites(meta.AuthorizationEndpoint, a.site(r)) {
 		return true
 	}

@@ -46,7 +46,7 @@ func (a *Auth) Recognize(next http.Handler) http.Handler {
 
 // ready reports whether a challenge can begin.
 func (a *Auth) ready(r *http.Request) bool {
-	if a.site(r).fault() != nil {
+	if a.site(r).Fault() != nil {
 		return false
 	}
 	_, err := a.issuer.metadata(r.Context())

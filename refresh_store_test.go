@@ -15,6 +15,7 @@ import (
 	"github.com/seed454743b5/signin/internal/faulty"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -135,7 +136,7 @@ func TestRefreshStoreDown(t *testing.T) {
 					if _, down := errors.AsType[*once.StoreError](err); !down {
 						t.Errorf("Token: %v, want a *storeError", err)
 					}
-					if p := l.replicas[0].unavailable(returnPath{}, err); p.Status != http.StatusServiceUnavailable {
+					if p := l.replicas[0].unavailable(site.ReturnPath{}, err); p.Status != http.StatusServiceUnavailable {
 						t.Errorf("that would be a %d, want 503", p.Status)
 					}
 				})

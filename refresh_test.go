@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -345,7 +346,7 @@ func TestRefreshTemporary(t *testing.T) {
 				if _, interaction := errors.AsType[*InteractionRequiredError](err); err == nil || interaction {
 					t.Errorf("Token: %v, want a temporary failure", err)
 				}
-				if p := l.replicas[0].unavailable(returnPath{}, err); p.Status != http.StatusServiceUnavailable {
+				if p := l.replicas[0].unavailable(site.ReturnPath{}, err); p.Status != http.StatusServiceUnavailable {
 					t.Errorf("that would be a %d, want 503", p.Status)
 				}
 				together(50, func(i int) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/once"
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 // retryAfterDown is what a client is told when the issuer or the store fails.
@@ -25,7 +26,7 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, p Page, id string, e
 }
 
 // unavailable is the page for a failure that is not the user's.
-func (a *Auth) unavailable(again returnPath, err error) Page {
+func (a *Auth) unavailable(again site.ReturnPath, err error) Page {
 	if large, ok := errors.AsType[*tooLargeError](err); ok {
 		p := newTooLargePage(large, again.String())
 		p.Status = http.StatusServiceUnavailable // as for any token that cannot be had
@@ -58,8 +59,8 @@ func (a *Auth) kind(r *http.Request) requestKind {
 }
 
 // switchAccount is a link that signs in as somebody else and leads to a page.
-func (a *Auth) switchAccount(r *http.Request, to returnPath) string {
+func (a *Auth) switchAccount(r *http.Request, to site.ReturnPath) string {
 	need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "select_account"}
 	ask := a.sealNeed(need, to)
-	return a.site(r).path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
+	return a.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
 }

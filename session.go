@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/sessions"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 	"golang.org/x/oauth2"
 )
 
@@ -244,7 +245,7 @@ func (a *Auth) writeSecret(w http.ResponseWriter, r *http.Request, secret []byte
 	// all write the cookie of one redemption, share the original.
 	gs.Values[secretField] = bytes.Clone(secret)
 	a.setOptions(gs, secure)
-	noStore(w)
+	site.NoStore(w)
 	if err := a.sessions.Save(bare, w, gs); err != nil {
 		return once.Failed(err)
 	}
@@ -262,7 +263,7 @@ func (a *Auth) clearSecret(w http.ResponseWriter, r *http.Request) error {
 	gs.Values[secretField] = []byte{}
 	a.setOptions(gs, secure)
 	gs.Options.MaxAge = -1
-	noStore(w)
+	site.NoStore(w)
 	if err := a.sessions.Save(r, w, gs); err != nil {
 		return once.Failed(err)
 	}

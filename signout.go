@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/site"
 )
 
 // maxHint bounds an ID token that travels in a URL.
@@ -37,7 +38,7 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		writePage(w, r, newPage(PageCallbackMethod, a.site(r).path("/")), a.cfg.Page)
+		writePage(w, r, newPage(PageCallbackMethod, a.site(r).Path("/")), a.cfg.Page)
 		return
 	}
 	if err := sameOrigin(r, a.site(r)); err != nil {
@@ -49,7 +50,7 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 		err = a.clearSecret(w, r)
 	}
 	if err != nil {
-		a.fail(w, r, a.unavailable(newReturnPath(here), err), "", err)
+		a.fail(w, r, a.unavailable(site.NewReturnPath(here), err), "", err)
 		return
 	}
 	// A callback of before the sign-out, which Back posts again, is another
@@ -62,7 +63,7 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	// Back would show pages as they were, out of the back/forward cache.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	landing := a.site(r)
-	noStore(w)
+	site.NoStore(w)
 	w.Header().Set("Location", a.endSessionURL(r, s, landing))
 	w.WriteHeader(http.StatusSeeOther)
 }
@@ -70,10 +71,10 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 // sameOrigin refuses what a page of another origin sends. Browsers that say no
 // more than Origin are known by it: net/http would compare it with Host, which
 // a proxy may have rewritten.
-func sameOrigin(r *http.Request, here site) error {
+func sameOrigin(r *http.Request, here site.Site) error {
 	protection := http.NewCrossOriginProtection()
-	if here.fault() == nil {
-		if err := protection.AddTrustedOrigin(here.origin()); err != nil {
+	if here.Fault() == nil {
+		if err := protection.AddTrustedOrigin(here.Origin()); err != nil {
 			return err
 		}
 	}
@@ -98,11 +99,11 @@ func (a *Auth) backFromIssuer(r *http.Request) bool {
 // signedOut is a page to land on after a sign-out. Anybody can send a browser
 // here: a user who is signed in must not believe otherwise.
 func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
-	home := a.site(r).path("/")
+	home := a.site(r).Path("/")
 	s, err := a.sessionFor(r)
 	switch {
 	case err != nil:
-		a.fail(w, r, a.unavailable(newReturnPath(home), err), "", err)
+		a.fail(w, r, a.unavailable(site.NewReturnPath(home), err), "", err)
 		return
 	case s != nil:
 		page := newPage(PageStillSignedIn, home)
@@ -110,7 +111,7 @@ func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
 		writePage(w, r, page, a.cfg.Page)
 		return
 	}
-	writePage(w, r, newPage(PageSignedOut, a.site(r).path(a.loginPath)), a.cfg.Page)
+	writePage(w, r, newPage(PageSignedOut, a.site(r).Path(a.loginPath)), a.cfg.Page)
 }
 
 // endSession deletes the browser's record, after those beside it, and returns
@@ -175,19 +176,19 @@ func (a *Auth) besides(s *session, b *browser) *ending {
 
 // endSessionURL is the issuer's logout page, or ours if it has none or cannot
 // be asked: here the user is signed out already.
-func (a *Auth) endSessionURL(r *http.Request, s *session, home site) string {
-	landing := home.path(a.cfg.SignedOutPath)
+func (a *Auth) endSessionURL(r *http.Request, s *session, home site.Site) string {
+	landing := home.Path(a.cfg.SignedOutPath)
 	meta, err := a.issuer.metadata(r.Context())
 	if err != nil || meta.EndSessionEndpoint == "" {
-		return newReturnPath(landing).String()
+		return site.NewReturnPath(landing).String()
 	}
 	u, err := url.Parse(meta.EndSessionEndpoint)
 	if err != nil {
-		return newReturnPath(landing).String()
+		return site.NewReturnPath(landing).String()
 	}
 	q := u.Query()
 	q.Set("client_id", a.cfg.ClientID)
-	q.Set("post_logout_redirect_uri", home.url(a.cfg.SignedOutPath))
+	q.Set("post_logout_redirect_uri", home.URL(a.cfg.SignedOutPath))
 	q.Set("state", seal.Encode(a.keys.Seal("signed out", nil, a.party(), nil)))
 	// Of a session that has expired here nothing is left to tell; at the issuer
 	// it may go on all the same.

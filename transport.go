@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/site"
 	"golang.org/x/oauth2"
 )
 
@@ -268,7 +269,7 @@ func (t *Transport) admits(req *http.Request) (bool, error) {
 
 func (t *Transport) allows(u *url.URL) bool {
 	if len(t.Hosts) == 0 {
-		return u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())
+		return u.Scheme == "https" || u.Scheme == "http" && site.IsLoopback(u.Hostname())
 	}
 	origin := originOf(u)
 	return slices.ContainsFunc(t.Hosts, func(host string) bool {

@@ -37,3 +37,9 @@ func Clean(text string, sent []string, limit int) string {
 
 // address is what issuers put into error texts to name a user.
 var address = regexp.MustCompile(`[^\s'"<>()]+@[^\s'"<>()]+`)
+
+// IsTokenRune reports whether r may stand in a token of ours: a cookie's name, a
+// parameter's, base64url.
+func IsTokenRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
+}

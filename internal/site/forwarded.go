@@ -1,4 +1,4 @@
-package signin
+package site
 
 import (
 	"cmp"
@@ -7,30 +7,32 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // forwarded is how the browser's request reached the first proxy, as far as
 // the proxies that we trust tell, and else how it reached us.
 type forwarded struct {
 	scheme string // http or https
-	host   string // not checked
+	Host   string // not checked
 	port   string // empty if nobody says, or if it is the one of a scheme
 	prefix string // that a proxy took off the path
 }
 
-// forwarded reads the forwarded headers of r, if its peer may send any. It is
+// Forwarded reads the forwarded headers of r, if its peer may send any. It is
 // the only reader, so that all decisions about one request agree: a scheme
 // read otherwise for another request of the same browser would look for the
 // session under another cookie name.
 //
 // A header of the X-Forwarded family wins over Forwarded (RFC 7239): many
 // proxies write the former and pass on the latter as a client sent it.
-func (s *sites) forwarded(r *http.Request) forwarded {
-	f := forwarded{scheme: "http", host: r.Host}
+func (s *Sites) Forwarded(r *http.Request) forwarded {
+	f := forwarded{scheme: "http", Host: r.Host}
 	if r.TLS != nil {
 		f.scheme = "https"
 	}
-	if !s.trustsPeer(r) {
+	if !s.TrustsPeer(r) {
 		return f
 	}
 	told := s.readXForwarded(r, &f)
@@ -42,7 +44,7 @@ func (s *sites) forwarded(r *http.Request) forwarded {
 
 // readXForwarded reads the headers that are no standard. It reports whether
 // there is any.
-func (s *sites) readXForwarded(r *http.Request, f *forwarded) (told bool) {
+func (s *Sites) readXForwarded(r *http.Request, f *forwarded) (told bool) {
 	if proto := s.forwardedProto(r); proto != "" {
 		told = true
 		if scheme := schemeOf(proto); scheme != "" {
@@ -59,8 +61,8 @@ func (s *sites) readXForwarded(r *http.Request, f *forwarded) (told bool) {
 	}
 	if host := lastValue(r, "X-Forwarded-Host"); host != "" {
 		told = true
-		if validHost(host) {
-			f.host = host
+		if ValidHost(host) {
+			f.Host = host
 		}
 	}
 	if port := lastValue(r, "X-Forwarded-Port"); port != "" {
@@ -69,7 +71,7 @@ func (s *sites) readXForwarded(r *http.Request, f *forwarded) (told bool) {
 	}
 	if prefix := lastValue(r, "X-Forwarded-Prefix"); prefix != "" {
 		told = true
-		if newReturnPath(prefix).String() == prefix && !strings.Contains(prefix, "?") {
+		if NewReturnPath(prefix).String() == prefix && !strings.Contains(prefix, "?") {
 			f.prefix = strings.TrimSuffix(prefix, "/")
 		}
 	}
@@ -91,7 +93,7 @@ func oddPort(port string) string {
 // X-Forwarded-For shows that its peer is a trusted proxy too, and both lists
 // have grown alike, it is what that one wrote, and so on. A client that wrote
 // into both lists gains nothing: its own cookies lose or get Secure.
-func (s *sites) forwardedProto(r *http.Request) string {
+func (s *Sites) forwardedProto(r *http.Request) string {
 	lines := r.Header["X-Forwarded-Proto"]
 	if len(lines) == 0 {
 		return ""
@@ -108,9 +110,9 @@ func (s *sites) forwardedProto(r *http.Request) string {
 
 // readForwarded reads Forwarded, element by element from the nearest proxy's
 // on, as far as each was written by a proxy that we trust.
-func (s *sites) readForwarded(lines []string, f *forwarded) {
+func (s *Sites) readForwarded(lines []string, f *forwarded) {
 	for i := len(lines) - 1; i >= 0; i-- {
-		elements, ok := parseForwarded(lines[i])
+		elements, ok := ParseForwarded(lines[i])
 		if !ok {
 			return // who has written it cannot be told
 		}
@@ -119,8 +121,8 @@ func (s *sites) readForwarded(lines []string, f *forwarded) {
 			if scheme := schemeOf(e.proto); scheme != "" {
 				f.scheme = scheme
 			}
-			if validHost(e.host) {
-				f.host = e.host
+			if ValidHost(e.host) {
+				f.Host = e.host
 			}
 			if !s.trusts(e.peer) {
 				return
@@ -132,11 +134,11 @@ func (s *sites) readForwarded(lines []string, f *forwarded) {
 // forwardedElement is what one proxy says: for, proto and host.
 type forwardedElement struct{ peer, proto, host string }
 
-// parseForwarded reads one line of Forwarded (RFC 7239, 4): elements parted by
+// ParseForwarded reads one line of Forwarded (RFC 7239, 4): elements parted by
 // commas, pairs by semicolons, values that are tokens or quoted strings. A line
 // that is not well formed says nothing: a quotation mark that a client left
 // open would swallow what our proxy has added.
-func parseForwarded(line string) ([]forwardedElement, bool) {
+func ParseForwarded(line string) ([]forwardedElement, bool) {
 	const maxLine = 4096
 	if len(line) > maxLine {
 		return nil, false
@@ -147,7 +149,7 @@ func parseForwarded(line string) ([]forwardedElement, bool) {
 		name, after, ok := strings.Cut(rest, "=")
 		value, after, valid := cutValue(after)
 		name = strings.ToLower(strings.TrimSpace(name))
-		if !ok || !valid || name == "" || seen[name] || strings.ContainsFunc(name, func(r rune) bool { return !isTokenRune(r) }) {
+		if !ok || !valid || name == "" || seen[name] || strings.ContainsFunc(name, func(r rune) bool { return !text.IsTokenRune(r) }) {
 			return nil, false
 		}
 		seen[name] = true
@@ -201,9 +203,9 @@ func cutValue(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// trustsPeer reports whether the forwarded headers of r count.
-func (s *sites) trustsPeer(r *http.Request) bool {
-	if len(s.proxies) == 0 {
+// TrustsPeer reports whether the forwarded headers of r count.
+func (s *Sites) TrustsPeer(r *http.Request) bool {
+	if len(s.Proxies) == 0 {
 		return false
 	}
 	if onUnixSocket(r) {
@@ -226,7 +228,7 @@ func onUnixSocket(r *http.Request) bool {
 
 // trusts is trustsAddr for an address in a forwarded header, with or without a
 // port.
-func (s *sites) trusts(peer string) bool {
+func (s *Sites) trusts(peer string) bool {
 	if addr, err := netip.ParseAddrPort(peer); err == nil {
 		return s.trustsAddr(addr.Addr())
 	}
@@ -234,9 +236,9 @@ func (s *sites) trusts(peer string) bool {
 	return err == nil && s.trustsAddr(addr)
 }
 
-func (s *sites) trustsAddr(addr netip.Addr) bool {
+func (s *Sites) trustsAddr(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
-	for _, p := range s.proxies {
+	for _, p := range s.Proxies {
 		if p.Contains(addr) {
 			return true
 		}

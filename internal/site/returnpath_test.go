@@ -1,4 +1,4 @@
-package signin
+package site
 
 import (
 	"net/http/httptest"
@@ -8,7 +8,7 @@ import (
 )
 
 func TestReturnPath(t *testing.T) {
-	long := "/p?" + strings.Repeat("q", maxReturnPath-3)
+	long := "/p?" + strings.Repeat("q", MaxReturnPath-3)
 	for _, tc := range []struct{ in, want string }{
 		{"/", "/"},
 		{"/mail", "/mail"},
@@ -26,7 +26,7 @@ func TestReturnPath(t *testing.T) {
 		{"/.hidden/..a", "/.hidden/..a"},
 		{long, long},
 		{long + "q", "/p"},
-		{"/" + strings.Repeat("p", maxReturnPath), "/"},
+		{"/" + strings.Repeat("p", MaxReturnPath), "/"},
 
 		{"", "/"},
 		{"mail", "/"},
@@ -75,11 +75,11 @@ func TestReturnPath(t *testing.T) {
 		{"javascript:alert(1)", "/"},
 		{"data:text/html,x", "/"},
 	} {
-		if got := newReturnPath(tc.in).String(); got != tc.want {
+		if got := NewReturnPath(tc.in).String(); got != tc.want {
 			t.Errorf("newReturnPath(%q) = %q, want %q", tc.in, got, tc.want)
 		}
 	}
-	if got := (returnPath{}).String(); got != "/" {
+	if got := (ReturnPath{}).String(); got != "/" {
 		t.Errorf("the zero value is %q, want the root", got)
 	}
 }
@@ -90,7 +90,7 @@ func TestReturnPathReread(t *testing.T) {
 	// Every character that may stand raw in a path, behind an escaped slash.
 	for c := byte('!'); c < 0x7f; c++ {
 		in := "/%2fevil.example/" + string(c)
-		u, err := url.Parse(newReturnPath(in).String())
+		u, err := url.Parse(NewReturnPath(in).String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestReturnPathReread(t *testing.T) {
 func TestRedirectWithin(t *testing.T) {
 	const path = `/a"<>|{}^` + "`" + `b?c="d'&e=<f>`
 	w := httptest.NewRecorder()
-	redirectWithin(w, newReturnPath(path))
+	RedirectWithin(w, NewReturnPath(path))
 	if got := w.Header().Get("Location"); w.Code != 303 || got != path {
 		t.Errorf("%d to %q, want 303 to %q", w.Code, got, path)
 	}

@@ -1,4 +1,4 @@
-package signin
+package site
 
 import (
 	"net/http"
@@ -6,40 +6,40 @@ import (
 	"strings"
 )
 
-// maxReturnPath is how long a return path may be before it loses its query.
-const maxReturnPath = 2048
+// MaxReturnPath is how long a return path may be before it loses its query.
+const MaxReturnPath = 2048
 
-// returnPath is a path and query on this site. Only newReturnPath makes one,
+// ReturnPath is a path and query on this site. Only newReturnPath makes one,
 // and nothing else of a caller's or a client's reaches a Location header. Its
 // zero value is the root.
-type returnPath struct {
+type ReturnPath struct {
 	value string
-	bare  bool // the site's prefix may be missing; see [sites.page]
+	Bare  bool // the site's prefix may be missing; see [sites.page]
 }
 
-// newReturnPath returns s if a browser resolves it to a page of the same
+// NewReturnPath returns s if a browser resolves it to a page of the same
 // origin, the root otherwise. Browsers read \ in a path as /, drop tabs and
 // newlines, and take // for the start of another host; so does a %5C or %2F
 // once some server has decoded it, but that is another request's path, not a
 // host. In a query \ is a character like others, and browsers send it raw.
-func newReturnPath(s string) returnPath {
+func NewReturnPath(s string) ReturnPath {
 	if !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") {
-		return returnPath{}
+		return ReturnPath{}
 	}
 	path, _, _ := strings.Cut(s, "?")
 	if strings.Contains(path, `\`) {
-		return returnPath{}
+		return ReturnPath{}
 	}
 	for i := range len(s) {
 		// net/http would escape what is not ASCII; we want to know the bytes
 		// that go out.
 		if s[i] <= ' ' || s[i] >= 0x7f {
-			return returnPath{}
+			return ReturnPath{}
 		}
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil {
-		return returnPath{}
+		return ReturnPath{}
 	}
 	// Where a path holds a raw character that should be escaped, net/url
 	// decodes the whole path and escapes it anew: /%2fevil.example/" becomes
@@ -48,16 +48,16 @@ func newReturnPath(s string) returnPath {
 	read := u.EscapedPath()
 	// A dot segment could leave // at the start: /.//evil.example.
 	if strings.HasPrefix(read, "//") || hasDotSegment(read) {
-		return returnPath{}
+		return ReturnPath{}
 	}
 	s, _, _ = strings.Cut(s, "#")
-	if len(s) > maxReturnPath {
+	if len(s) > MaxReturnPath {
 		s, _, _ = strings.Cut(s, "?")
 	}
-	if len(s) > maxReturnPath {
-		return returnPath{}
+	if len(s) > MaxReturnPath {
+		return ReturnPath{}
 	}
-	return returnPath{value: s}
+	return ReturnPath{value: s}
 }
 
 func hasDotSegment(escaped string) bool {
@@ -70,21 +70,21 @@ func hasDotSegment(escaped string) bool {
 	return false
 }
 
-func (p returnPath) String() string {
+func (p ReturnPath) String() string {
 	if p.value == "" {
 		return "/"
 	}
 	return p.value
 }
 
-// redirectWithin sends the browser to a page of this site, by GET.
-func redirectWithin(w http.ResponseWriter, p returnPath) {
-	noStore(w)
+// RedirectWithin sends the browser to a page of this site, by GET.
+func RedirectWithin(w http.ResponseWriter, p ReturnPath) {
+	NoStore(w)
 	w.Header().Set("Location", p.String())
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// noStore keeps an answer that sets a cookie or depends on one out of caches.
-func noStore(w http.ResponseWriter) {
+// NoStore keeps an answer that sets a cookie or depends on one out of caches.
+func NoStore(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 }

@@ -1,4 +1,7 @@
-package signin
+// Package site knows where the application is, as a browser sees it, and where
+// a browser may be sent. It is a wall: a [ReturnPath] can only be made by the
+// function that checks it.
+package site
 
 import (
 	"errors"
@@ -10,39 +13,39 @@ import (
 	"strings"
 )
 
-// site is the application as a browser sees it.
-type site struct {
-	scheme string
-	host   string
-	base   string // path prefix, without a slash at the end
+// Site is the application as a browser sees it.
+type Site struct {
+	Scheme string
+	Host   string
+	Base   string // path prefix, without a slash at the end
 }
 
-// url and path name a page of the application, below its prefix.
-func (s site) url(path string) string  { return s.origin() + s.base + path }
-func (s site) path(path string) string { return s.base + path }
-func (s site) origin() string          { return s.scheme + "://" + s.host }
+// URL and path name a page of the application, below its prefix.
+func (s Site) URL(path string) string  { return s.Origin() + s.Base + path }
+func (s Site) Path(path string) string { return s.Base + path }
+func (s Site) Origin() string          { return s.Scheme + "://" + s.Host }
 
-// pathOf returns path and query of a URL of this site.
-func (s site) pathOf(raw string) (string, bool) {
+// PathOf returns path and query of a URL of this site.
+func (s Site) PathOf(raw string) (string, bool) {
 	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != s.scheme || !strings.EqualFold(u.Host, s.host) || u.User != nil {
+	if err != nil || u.Scheme != s.Scheme || !strings.EqualFold(u.Host, s.Host) || u.User != nil {
 		return "", false
 	}
 	// Not by way of u, which does not give back what it read.
 	return escapeNonASCII(afterOrigin(raw)), true
 }
 
-// fault says why nobody can be sent to the issuer from here: cookies and
+// Fault says why nobody can be sent to the issuer from here: cookies and
 // codes would cross a network in clear, or there is no way back.
-func (s site) fault() error {
-	host, _, err := net.SplitHostPort(s.host)
+func (s Site) Fault() error {
+	host, _, err := net.SplitHostPort(s.Host)
 	if err != nil {
-		host = s.host
+		host = s.Host
 	}
 	switch {
-	case s.host == "":
+	case s.Host == "":
 		return errHost
-	case s.scheme != "https" && !isLoopback(strings.Trim(host, "[]")):
+	case s.Scheme != "https" && !IsLoopback(strings.Trim(host, "[]")):
 		return errInsecure
 	}
 	return nil
@@ -53,50 +56,50 @@ var (
 	errInsecure = errors.New("the request arrived by plain http outside loopback: set BaseURL, or TrustedProxies and X-Forwarded-Proto")
 )
 
-// sites tells which site a request is for. Each request that it is given is
+// Sites tells which site a request is for. Each request that it is given is
 // one as it came to Handler, before anything further in has changed it.
-type sites struct {
-	fixed   site           // of BaseURL; the zero value if that is not set
-	proxies []netip.Prefix // whose forwarded headers count
+type Sites struct {
+	Fixed   Site           // of BaseURL; the zero value if that is not set
+	Proxies []netip.Prefix // whose forwarded headers count
 }
 
-// of returns BaseURL, or what the request says where that is not set. A
+// Of returns BaseURL, or what the request says where that is not set. A
 // forwarded header counts only from a trusted proxy.
-func (s *sites) of(r *http.Request) site {
-	if s.fixed.host != "" {
-		return s.fixed
+func (s *Sites) Of(r *http.Request) Site {
+	if s.Fixed.Host != "" {
+		return s.Fixed
 	}
-	f := s.forwarded(r)
-	here := site{scheme: f.scheme, host: f.host, base: f.prefix + strippedPrefix(r)} // stripped between the proxy and us
-	if !validHost(here.host) {
-		here.host = ""
+	f := s.Forwarded(r)
+	here := Site{Scheme: f.scheme, Host: f.Host, Base: f.prefix + strippedPrefix(r)} // stripped between the proxy and us
+	if !ValidHost(here.Host) {
+		here.Host = ""
 		return here
 	}
 	// The issuer compares redirect URIs to the letter, and a browser writes
 	// the host in lower case and leaves out the port that the scheme implies.
-	here.host = strings.ToLower(here.host)
-	if u := (&url.URL{Host: here.host}); u.Port() == "" && f.port != "" {
-		here.host += ":" + f.port
+	here.Host = strings.ToLower(here.Host)
+	if u := (&url.URL{Host: here.Host}); u.Port() == "" && f.port != "" {
+		here.Host += ":" + f.port
 	}
-	here.host = strings.TrimSuffix(here.host, map[string]string{"https": ":443", "http": ":80"}[here.scheme])
+	here.Host = strings.TrimSuffix(here.Host, map[string]string{"https": ":443", "http": ":80"}[here.Scheme])
 	return here
 }
 
-// isSecure reports whether the browser speaks https to the application.
-func (s *sites) isSecure(r *http.Request) bool {
-	if s.fixed.host != "" {
-		return s.fixed.scheme == "https"
+// IsSecure reports whether the browser speaks https to the application.
+func (s *Sites) IsSecure(r *http.Request) bool {
+	if s.Fixed.Host != "" {
+		return s.Fixed.Scheme == "https"
 	}
-	return s.forwarded(r).scheme == "https"
+	return s.Forwarded(r).scheme == "https"
 }
 
-// page returns path and query of the page that r asks for, as the browser
+// Page returns path and query of the page that r asks for, as the browser
 // knows it: with what http.StripPrefix or a proxy took off. If sure is false,
 // the path begins with the site's prefix as it arrived: either no proxy takes
 // the prefix off, which is assumed, or one does, and the page's own path begins
 // with the same words. The callback's path tells (see [sites.resolve]).
-func (s *sites) page(r *http.Request) (page string, sure bool) {
-	base, asked, inner := s.of(r).base, rawTarget(r), strippedPrefix(r)
+func (s *Sites) Page(r *http.Request) (page string, sure bool) {
+	base, asked, inner := s.Of(r).Base, rawTarget(r), strippedPrefix(r)
 	switch {
 	case base == "":
 		return asked, true
@@ -108,12 +111,12 @@ func (s *sites) page(r *http.Request) (page string, sure bool) {
 	return base + strings.TrimPrefix(asked, inner), true
 }
 
-// resolve completes a page that [sites.page] was not sure of. The request r is
+// Resolve completes a page that [sites.page] was not sure of. The request r is
 // for a path of ours, whose name the browser knows with the prefix. So if r
 // came without it, a proxy took it off, from this request and from the one
 // for the page.
-func (s *sites) resolve(r *http.Request, ours, page string) string {
-	base := s.of(r).base
+func (s *Sites) Resolve(r *http.Request, ours, page string) string {
+	base := s.Of(r).Base
 	if asked, _, _ := strings.Cut(rawTarget(r), "?"); asked == base+ours {
 		return page
 	}
@@ -126,31 +129,13 @@ func isBelow(path, base string) bool {
 	return ok && (rest == "" || rest[0] == '/' || rest[0] == '?')
 }
 
-// validHost admits a name or address with an optional port.
-func validHost(host string) bool {
+// ValidHost admits a name or address with an optional port.
+func ValidHost(host string) bool {
 	if host == "" || len(host) > 255 || strings.ContainsAny(host, "/\\@?#% \t\r\n") {
 		return false
 	}
 	u, err := url.Parse("https://" + host)
 	return err == nil && u.Host == host && u.Hostname() != ""
-}
-
-// site, isSecure and requestPath are those of [sites] for a request that a
-// handler has.
-func (a *Auth) site(r *http.Request) site     { return a.sites.of(a.entered(r)) }
-func (a *Auth) isSecure(r *http.Request) bool { return a.sites.isSecure(a.entered(r)) }
-func (a *Auth) requestPath(r *http.Request) string {
-	page, _ := a.sites.page(a.entered(r))
-	return page
-}
-
-// entered is a request as it came to Handler. What http.StripPrefix takes off
-// further in is the application's own affair: the callback is not there.
-func (a *Auth) entered(r *http.Request) *http.Request {
-	if v := a.visitOf(r.Context()); v != nil && v.r != nil {
-		return v.r
-	}
-	return r
 }
 
 // rawTarget is path and query as the client sent them, before any prefix was
@@ -214,8 +199,21 @@ func strippedPrefix(r *http.Request) string {
 		return ""
 	}
 	escaped := (&url.URL{Path: strings.TrimSuffix(prefix, "/")}).EscapedPath()
-	if newReturnPath(escaped).String() != escaped { // a client chooses the path
+	if NewReturnPath(escaped).String() != escaped { // a client chooses the path
 		return ""
 	}
 	return escaped
 }
+
+// Elsewhere returns the host under which the browser came, if its name is not
+// BaseURL's. Ports do not count: cookies do not know them, and many proxies do
+// not tell them.
+func (s *Sites) Elsewhere(r *http.Request) string {
+	came := s.Forwarded(r).Host
+	if s.Fixed.Host == "" || !ValidHost(came) || strings.EqualFold(Hostname(came), Hostname(s.Fixed.Host)) {
+		return ""
+	}
+	return came
+}
+
+func Hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
