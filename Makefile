@@ -7,7 +7,7 @@ SHELL := /bin/bash
 FUZZTIME ?= 30s
 STEPS ?= 100000
 
-.PHONY: test fuzz bench soak cover install
+.PHONY: test fuzz bench soak cover dist install
 .DEFAULT_GOAL := test
 
 # Formatting, vet, staticcheck, all tests of all modules with the race detector.
@@ -38,3 +38,8 @@ soak: install
 cover:
 	@go test -coverprofile=coverage.out ./...
 	@go tool cover -func=coverage.out | tail -n 1
+
+# signin-front to install: static binaries for Linux and macOS, checksums, bills
+# of materials, manual page, completions, and a container image.
+dist:
+	@go run ./front/dist -out dist
