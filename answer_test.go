@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/faulty"
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
@@ -48,8 +49,8 @@ var spoiltAnswers = []struct {
 	page PageKind // at a sign-in
 	edit func(*signintest.Answer)
 }{
-	{"access token too large", PageAnswerTooLarge, member("access_token", strings.Repeat("a", maxAccessToken+1))},
-	{"scopes too large", PageAnswerTooLarge, member("scope", strings.Repeat("a ", maxScope))},
+	{"access token too large", PageAnswerTooLarge, member("access_token", strings.Repeat("a", oidc.MaxAccessToken+1))},
+	{"scopes too large", PageAnswerTooLarge, member("scope", strings.Repeat("a ", oidc.MaxScope))},
 	{"no access token", signsIn, member("access_token", "")},
 	{"access token a number", signsIn, member("access_token", 17)},
 	{"not a bearer token", PageRedeemUnreachable, member("token_type", "mac")},
@@ -144,7 +145,7 @@ func TestSpoiltAnswerAtSignIn(t *testing.T) {
 		{"expired ID token", PageTokenRejected, nil, second(func(t *signintest.IDToken) { t.Claims["exp"] = 1 })},
 		{"no ID token", PageTokenRejected, nil, second(func(t *signintest.IDToken) { t.Omit = true })},
 		{"ID token too large", PageAnswerTooLarge, nil, second(func(t *signintest.IDToken) {
-			t.Claims["groups"] = strings.Repeat("g", maxIDToken)
+			t.Claims["groups"] = strings.Repeat("g", oidc.MaxIDToken)
 		})},
 	}
 	for _, tc := range spoiltAnswers {
@@ -187,7 +188,7 @@ func TestLargeAccessToken(t *testing.T) {
 			}
 		}
 	}
-	for _, size := range []int{20 << 10, maxAccessToken} {
+	for _, size := range []int{20 << 10, oidc.MaxAccessToken} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			a := newApp(t, func(o *appOptions) { o.behaviour = edit(size) })
 			b := a.signIn()
@@ -216,14 +217,14 @@ func TestLargeAccessToken(t *testing.T) {
 		}
 	}
 	t.Run("too large at sign-in", func(t *testing.T) {
-		a := newApp(t, func(o *appOptions) { o.behaviour = edit(maxAccessToken + 1) })
+		a := newApp(t, func(o *appOptions) { o.behaviour = edit(oidc.MaxAccessToken + 1) })
 		says(t, a, a.browser().Open(a.url+"/me"), http.StatusBadGateway)
 	})
 	t.Run("too large later", func(t *testing.T) {
 		a := newApp(t, func(o *appOptions) { o.behaviour = single })
 		a.mux.Handle("GET /scoped", a.Require(Requirement{Resource: "https://api.example"})(http.NotFoundHandler()))
 		b := a.signIn()
-		a.issuer.Update(edit(maxAccessToken + 1))
+		a.issuer.Update(edit(oidc.MaxAccessToken + 1))
 		says(t, a, b.Open(a.url+"/scoped"), http.StatusServiceUnavailable)
 		if got := a.subject(b); got != "alice" {
 			t.Error(got)
@@ -245,9 +246,9 @@ func TestRefreshTokenIn(t *testing.T) {
 		`"refresh_token"`:                                          "",
 		`<html>{"refresh_token":"x"}`:                              "",
 		``:                                                         "",
-		`{"refresh_token":"` + strings.Repeat("r", maxRefreshToken+1) + `"}`: "",
+		`{"refresh_token":"` + strings.Repeat("r", oidc.MaxRefreshToken+1) + `"}`: "",
 	} {
-		if got := refreshTokenIn([]byte(body)); got != want {
+		if got := oidc.RefreshTokenIn([]byte(body)); got != want {
 			t.Errorf("%.60s: %q, want %q", body, got, want)
 		}
 	}
@@ -263,10 +264,10 @@ func TestLargestRecord(t *testing.T) {
 		}
 		return string(b)
 	}
-	scopes := strings.Fields(strings.Repeat("s ", maxScope/2))
-	r := &record{IDToken: text(maxIDToken), Hint: text(maxHint), HomeAccount: text(1024)}
+	scopes := strings.Fields(strings.Repeat("s ", oidc.MaxScope/2))
+	r := &record{IDToken: text(oidc.MaxIDToken), Hint: text(maxHint), HomeAccount: text(1024)}
 	for i := range 20 {
-		r.renew(held{Access: text(maxAccessToken), Scopes: scopes, Asked: scopes, Resource: fmt.Sprint(i)}, r.Refresh, text(maxRefreshToken))
+		r.renew(held{Access: text(oidc.MaxAccessToken), Scopes: scopes, Asked: scopes, Resource: fmt.Sprint(i)}, r.Refresh, text(oidc.MaxRefreshToken))
 		for range maxRefusals {
 			r.refuse(refusal{Key: []byte(text(8)), Claims: text(maxRefusalClaims)})
 		}

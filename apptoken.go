@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"golang.org/x/oauth2"
 )
@@ -67,7 +68,7 @@ func (apps *appTokens) source(ts *tokens, scopes []string) *appTokenSource {
 	if apps.sources == nil || len(apps.sources) >= maxAppSources {
 		apps.sources = make(map[string]*appTokenSource)
 	}
-	what := strings.Join([]string{ts.issuer.url, ts.issuer.clientID, name}, "\x00")
+	what := strings.Join([]string{ts.issuer.URL, ts.issuer.ClientID, name}, "\x00")
 	s := &appTokenSource{
 		tokens: ts, scopes: scopes, flight: "app." + name,
 	}
@@ -168,7 +169,7 @@ func (g *appGrant) exchange(ctx context.Context, _ *holding) (*renewed, error) {
 
 func (s *appTokenSource) request(ctx context.Context) (*held, error) {
 	ts := s.tokens
-	meta, err := ts.issuer.metadata(ctx)
+	meta, err := ts.issuer.Metadata(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -177,13 +178,13 @@ func (s *appTokenSource) request(ctx context.Context) (*held, error) {
 		form.Set("scope", strings.Join(s.scopes, " "))
 	}
 	start := ts.now()
-	answer, err := ts.issuer.requestToken(ctx, meta, form, nil)
+	answer, err := ts.issuer.RequestToken(ctx, meta, form, nil)
 	if err == nil && answer.AccessToken == "" {
-		err = errNoAccessToken
+		err = oidc.ErrNoAccessToken
 	}
 	if err != nil {
-		refused, _ := errors.AsType[*tokenError](err)
-		if !refused.passes() {
+		refused, _ := errors.AsType[*oidc.TokenError](err)
+		if !refused.Passes() {
 			err = fmt.Errorf("signin: app token: %w", err)
 		} else {
 			err = &temporaryError{err}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/text"
 )
 
@@ -62,8 +63,8 @@ func checkScopes(scopes []string) error {
 		}
 		size += len(s) + 1
 	}
-	if len(scopes) > maxScopes || size > maxScope {
-		return fmt.Errorf("%d scopes of %d bytes: want %d and %d at most", len(scopes), size, maxScopes, maxScope)
+	if len(scopes) > maxScopes || size > oidc.MaxScope {
+		return fmt.Errorf("%d scopes of %d bytes: want %d and %d at most", len(scopes), size, maxScopes, oidc.MaxScope)
 	}
 	return nil
 }
@@ -92,7 +93,7 @@ func checkACR(acr []string) error {
 }
 
 func checkClaims(claims string) error {
-	if claims != "" && validClaims(claims) == "" {
+	if claims != "" && oidc.ValidClaims(claims) == "" {
 		return errors.New("Claims is not a JSON object of at most 4 KiB")
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
@@ -64,7 +65,7 @@ func TestMistakenArguments(t *testing.T) {
 		"ACR too many":             {acr: slices.Repeat([]string{"gold"}, maxACR+1)},
 		"claims not JSON":          {claims: "cp1"},
 		"claims not an object":     {claims: `["cp1"]`},
-		"claims too long":          {claims: `{"a":"` + strings.Repeat("a", maxClaims) + `"}`},
+		"claims too long":          {claims: `{"a":"` + strings.Repeat("a", oidc.MaxClaims) + `"}`},
 	}
 	for name, scopes := range noScopes {
 		cases["scope "+name] = need{scopes: scopes}
@@ -164,10 +165,10 @@ func TestSealedOpens(t *testing.T) {
 		if to.String() != page {
 			t.Fatalf("%.20s is no return path", page)
 		}
-		for size := 0; size < maxScope; size += 500 {
+		for size := 0; size < oidc.MaxScope; size += 500 {
 			need := &InteractionRequiredError{
 				Reason: ReasonConsent, Scopes: manyScopes(size/500, 499),
-				Claims: `{"a":"` + strings.Repeat("&", min(2*size, maxClaims-8)) + `"}`,
+				Claims: `{"a":"` + strings.Repeat("&", min(2*size, oidc.MaxClaims-8)) + `"}`,
 			}
 			if err := need.check(); err != nil {
 				t.Fatal(err)

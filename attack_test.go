@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
@@ -336,7 +337,7 @@ func TestIDTokenVariants(t *testing.T) {
 // TestIDTokenAlgorithms: each algorithm announced is accepted, with hashes of
 // its own, and no hash of another algorithm's is.
 func TestIDTokenAlgorithms(t *testing.T) {
-	for _, alg := range asymmetric {
+	for _, alg := range oidc.Asymmetric {
 		t.Run(alg, func(t *testing.T) {
 			a := newApp(t, func(o *appOptions) {
 				o.behaviour = func(b *signintest.Behaviour) { b.Alg = alg }

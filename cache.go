@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/family"
+	"github.com/seed454743b5/signin/internal/oidc"
 	"golang.org/x/oauth2"
 )
 
@@ -46,11 +47,11 @@ type held struct {
 // scope grants what was asked for (RFC 6749, 5.1). One without an access token
 // grants nothing: some issuers give none to those who ask for no API (Azure AD
 // B2C).
-func (ts *tokens) newHeld(answer *tokenAnswer, asked []string, resource string) held {
+func (ts *tokens) newHeld(answer *oidc.Answer, asked []string, resource string) held {
 	if answer.AccessToken == "" {
 		return held{Resource: resource} // no scope is of use without it
 	}
-	t := held{Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource, Obtained: answer.asked.Unix()}
+	t := held{Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource, Obtained: answer.Asked.Unix()}
 	t.Scopes = t.Asked
 	if len(answer.Scope) > 0 {
 		t.Scopes = accessScopes(answer.Scope)
@@ -58,11 +59,11 @@ func (ts *tokens) newHeld(answer *tokenAnswer, asked []string, resource string) 
 			t.Scopes = entraSpelling(t.Scopes, t.Asked)
 		}
 	}
-	if answer.ExpiresIn.present {
-		t.Expires = answer.asked.Add(answer.ExpiresIn.Duration).Unix()
+	if answer.ExpiresIn.Present {
+		t.Expires = answer.Asked.Add(answer.ExpiresIn.Duration).Unix()
 	}
-	if answer.RefreshIn.present && answer.RefreshIn.Duration > 0 {
-		t.Renew = answer.asked.Add(answer.RefreshIn.Duration).Unix()
+	if answer.RefreshIn.Present && answer.RefreshIn.Duration > 0 {
+		t.Renew = answer.Asked.Add(answer.RefreshIn.Duration).Unix()
 	}
 	return t
 }
@@ -212,8 +213,8 @@ func (t *held) better(other *held, req *TokenRequest) bool {
 // add takes in what a sign-in returned. An old refresh token stays if none
 // came (RFC 6749, 6).
 func (r *record) add(t held, refresh string) {
-	var claims idClaims
-	if refresh != "" && decodeClaims(r.IDToken, &claims) == nil {
+	var claims oidc.Claims
+	if refresh != "" && oidc.DecodeClaims(r.IDToken, &claims) == nil {
 		r.Origin = newOrigin(claims)
 	}
 	r.renew(t, r.Refresh, refresh)
@@ -243,7 +244,7 @@ type origin struct {
 	AuthTime int64  `json:"a,omitempty"`
 }
 
-func newOrigin(c idClaims) *origin {
+func newOrigin(c oidc.Claims) *origin {
 	o := &origin{Nonce: shortHash(c.Nonce)}
 	if c.AuthTime != nil {
 		o.AuthTime = c.AuthTime.Unix()

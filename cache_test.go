@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
@@ -42,7 +43,7 @@ func TestTokenCovers(t *testing.T) {
 
 // Entra answers in a spelling of its own; other issuers' scopes have case.
 func TestTokenScopeSpelling(t *testing.T) {
-	answer := &tokenAnswer{AccessToken: "x", Scope: scopeValue{"openid", "User.Read", "Mail.Send"}}
+	answer := &oidc.Answer{AccessToken: "x", Scope: oidc.ScopeValue{"openid", "User.Read", "Mail.Send"}}
 	asked := []string{"openid", "user.read", "https://graph.microsoft.com/mail.send"}
 	entra := &tokens{issuerURL: Entra(EntraGlobal, "common")}
 	if got := entra.newHeld(answer, asked, ""); !got.covers(asked) || !got.covers([]string{"user.read"}) {
@@ -83,8 +84,8 @@ func TestTokenFind(t *testing.T) {
 
 // What a session holds stays of a size that a store takes; the newest stay.
 func TestTokenRecordBounded(t *testing.T) {
-	for _, size := range []int{100, 5000, maxAccessToken} {
-		r := &record{IDToken: strings.Repeat("i", maxIDToken)}
+	for _, size := range []int{100, 5000, oidc.MaxAccessToken} {
+		r := &record{IDToken: strings.Repeat("i", oidc.MaxIDToken)}
 		for i := range 50 {
 			scope := strings.Repeat("s", i+1)
 			r.add(held{Access: strings.Repeat("a", size), Scopes: []string{scope}, Asked: []string{scope}}, strings.Repeat("r", 1000))

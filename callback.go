@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/family"
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
@@ -209,7 +210,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 		// however they were asked.
 		return nil, reject(PageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method+wayHint(a.cfg))
 	}
-	meta, err := a.issuer.metadata(r.Context())
+	meta, err := a.issuer.Metadata(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -223,11 +224,11 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	if code == "" || len(code) > maxCode {
 		return nil, reject(PageCallbackEmpty, again, "no code in the answer")
 	}
-	var front *idToken
+	var front *oidc.IDToken
 	if a.cfg.ResponseType == typeHybrid {
 		want := a.expect(tx, b)
-		want.front, want.code = true, code
-		if front, err = a.issuer.verifyIDToken(r.Context(), meta, params.Get("id_token"), want); err != nil {
+		want.Front, want.Code = true, code
+		if front, err = a.issuer.VerifyIDToken(r.Context(), meta, params.Get("id_token"), want); err != nil {
 			return nil, tx.rejected("front channel", err)
 		}
 	}
@@ -254,20 +255,20 @@ func wayHint(c Config) string {
 	return `; for an issuer that answers by query only, set ResponseType "code" and ResponseMode "query"`
 }
 
-func (a *Auth) expect(tx *transaction, b *browser) expectation {
-	return expectation{nonce: b.nonce(tx.ID), maxAge: tx.MaxAge, challenged: tx.began()}
+func (a *Auth) expect(tx *transaction, b *browser) oidc.Expectation {
+	return oidc.Expectation{Nonce: b.nonce(tx.ID), MaxAge: tx.MaxAge, Challenged: tx.began()}
 }
 
 // checkIss guards against an answer of another issuer's (RFC 9207, 2.4). A
 // hybrid answer may lack iss though it is announced: its ID token has it.
-func (a *Auth) checkIss(meta *metadata, params url.Values) error {
+func (a *Auth) checkIss(meta *oidc.Metadata, params url.Values) error {
 	if !params.Has("iss") {
 		if meta.AnnouncesIss && a.cfg.ResponseType == typeCode {
 			return errors.New("iss is missing from the answer though the issuer announces it")
 		}
 		return nil
 	}
-	if !meta.rule.Names(params.Get("iss")) {
+	if !meta.Rule.Names(params.Get("iss")) {
 		return errors.New("iss of the answer is another issuer")
 	}
 	return nil
@@ -276,14 +277,14 @@ func (a *Auth) checkIss(meta *metadata, params url.Values) error {
 // rejected is a bad ID token, unless it is the issuer's keys that could not be
 // had. Where a page requires a recent sign-in, what is missing is named.
 func (t *transaction) rejected(where string, err error) error {
-	if _, ok := errors.AsType[*issuerError](err); ok {
+	if _, ok := errors.AsType[*oidc.Error](err); ok {
 		return err
 	}
 	page := newPage(PageTokenRejected, t.Return)
 	switch {
 	case errors.Is(err, family.ErrTenant):
 		page = newPage(PageAccountRefused, t.Return)
-	case errors.Is(err, errAuthTime) && t.Required:
+	case errors.Is(err, oidc.ErrAuthTime) && t.Required:
 		page.Text += " It had to be recent (max_age " + strconv.FormatInt(*t.MaxAge, 10) + "), and is not, or does not say."
 	}
 	return &rejection{page, errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}

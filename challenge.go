@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
@@ -196,7 +197,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, newLoopPage(cause, a.askURL(r, need, to)), "", cause)
 		return
 	}
-	meta, err := a.issuer.metadata(r.Context())
+	meta, err := a.issuer.Metadata(r.Context())
 	if err != nil {
 		a.fail(w, r, a.unavailable(to, err), "", err)
 		return
@@ -288,10 +289,10 @@ var ownParams = []string{
 
 // authorizationURL is the authentication request (OpenID Connect Core,
 // 3.1.2.1 and 3.3.2.1; RFC 7636, 4.3).
-func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, need *InteractionRequiredError, s *session) (string, error) {
+func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser, need *InteractionRequiredError, s *session) (string, error) {
 	u, err := url.Parse(meta.AuthorizationEndpoint)
 	if err != nil {
-		return "", &issuerError{err}
+		return "", oidc.Failed(err)
 	}
 	state, err := a.sealState(tx)
 	if err != nil {
@@ -321,12 +322,12 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 	set("code_challenge_method", "S256")
 	set("resource", need.Resource)
 	claims, classes := cmp.Or(need.Claims, q.Get("claims")), need.ACR
-	if meta.rule.Segment != "" {
+	if meta.Rule.Segment != "" {
 		var contexts []string
-		contexts, classes = splitContexts(need.ACR)
-		claims = withContexts(claims, contexts, need.required)
+		contexts, classes = oidc.SplitContexts(need.ACR)
+		claims = oidc.WithContexts(claims, contexts, need.required)
 	}
-	set("claims", withCapabilities(claims, a.cfg.ClientCapabilities))
+	set("claims", oidc.WithCapabilities(claims, a.cfg.ClientCapabilities))
 	set("acr_values", strings.Join(classes, " "))
 	set("prompt", a.cfg.Prompt)
 	set("prompt", need.Prompt)
@@ -338,7 +339,7 @@ func (a *Auth) authorizationURL(meta *metadata, tx *transaction, b *browser, nee
 		set("login_hint", s.user.loginHint())
 	}
 	set("login_hint", need.LoginHint)
-	if meta.rule.Segment != "" {
+	if meta.Rule.Segment != "" {
 		set("client_info", "1") // Entra: who the user is at home
 	}
 	u.RawQuery = q.Encode()

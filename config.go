@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/clientauth"
 	"github.com/seed454743b5/signin/internal/family"
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
 )
@@ -372,8 +373,8 @@ func (c Config) validate() error {
 		fault("Audiences: one is empty; want names as they stand in aud")
 	}
 	for _, alg := range c.SigningAlgorithms {
-		if !slices.Contains(asymmetric, alg) {
-			fault("SigningAlgorithms: %q: want %s", text.Printable(alg, 40), strings.Join(asymmetric, ", "))
+		if !slices.Contains(oidc.Asymmetric, alg) {
+			fault("SigningAlgorithms: %q: want %s", text.Printable(alg, 40), strings.Join(oidc.Asymmetric, ", "))
 		}
 	}
 	if err := family.CheckTenants(c.Issuer, c.Tenants); err != nil {

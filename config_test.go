@@ -213,7 +213,7 @@ func TestConfigIsCopied(t *testing.T) {
 	c.TrustedProxies[0] = netip.Prefix{}
 	c.AuthParams.Set("state", "changed")
 	clear(c.Keys[0])
-	if slices.Contains(a.cfg.Scopes, "changed") || slices.Contains(a.cfg.Tenants, "changed") || slices.Contains(a.issuer.tenants, "changed") ||
+	if slices.Contains(a.cfg.Scopes, "changed") || slices.Contains(a.cfg.Tenants, "changed") || slices.Contains(a.issuer.Tenants, "changed") ||
 		a.cfg.AuthParams.Has("state") || !a.cfg.TrustedProxies[0].IsValid() {
 		t.Errorf("%+v", a.cfg)
 	}

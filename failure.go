@@ -3,18 +3,18 @@ package signin
 import (
 	"context"
 	"errors"
-	"net/http"
 	"sync"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 )
 
 // reasonFor says why the user must act, or nothing if a failure passes or is
 // the configuration's. Any OAuth error of a 4xx answer that is not about the
 // client means a dead refresh token: Dex answers invalid_request.
-func reasonFor(e *tokenError, req *TokenRequest) Reason {
-	if e.passes() {
+func reasonFor(e *oidc.TokenError, req *TokenRequest) Reason {
+	if e.Passes() {
 		return ""
 	}
 	switch e.ErrorCode {
@@ -25,31 +25,16 @@ func reasonFor(e *tokenError, req *TokenRequest) Reason {
 	case "interaction_required", "login_required":
 		return ReasonClaims
 	}
-	switch e.suberror {
+	switch e.Suberror {
 	case "consent_required":
 		return ReasonConsent
 	case "basic_action", "additional_action", "message_only", "protection_policy_required", "client_mismatch":
 		return ReasonClaims
 	}
-	if e.claims != "" {
+	if e.Claims != "" {
 		return ReasonClaims
 	}
 	return ReasonRefused
-}
-
-// passes reports whether what failed may succeed later, though nobody does
-// anything about it. A nil e is a request without an answer.
-func (e *tokenError) passes() bool {
-	if e == nil || e.status() >= 500 || e.status() == http.StatusTooManyRequests || e.status() == http.StatusRequestTimeout {
-		return true
-	}
-	switch e.ErrorCode {
-	case "", // not an OAuth answer: a proxy's, or a wrong address
-		"temporarily_unavailable", "server_error", "slow_down",
-		"error": // Hydra, under load
-		return true
-	}
-	return false
 }
 
 // temporaryError is a token request that failed in a way that may pass.
@@ -79,10 +64,10 @@ type failure struct {
 
 // pauseAfter is how long an issuer that failed is left alone: a second, or as
 // it said.
-func pauseAfter(e *tokenError, err error, now time.Time) failure {
+func pauseAfter(e *oidc.TokenError, err error, now time.Time) failure {
 	f := failure{err: err, until: now.Add(time.Second)}
-	if e != nil && e.retryAfter.After(f.until) {
-		f.until, f.asked = e.retryAfter, true
+	if e != nil && e.RetryAfter.After(f.until) {
+		f.until, f.asked = e.RetryAfter, true
 	}
 	return f
 }

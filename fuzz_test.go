@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
@@ -290,20 +291,20 @@ func FuzzRefreshTokenIn(f *testing.F) {
 		f.Add([]byte(s), len(s)/2)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, cut int) {
-		got := refreshTokenIn(body)
+		got := oidc.RefreshTokenIn(body)
 		var all map[string]json.RawMessage
 		if json.Unmarshal(body, &all) != nil || all == nil || bytes.Count(body, []byte("refresh")) > 1 || bytes.Contains(body, []byte{'\\'}) {
 			return
 		}
 		var want string
-		if json.Unmarshal(all["refresh_token"], &want) != nil || len(want) > maxRefreshToken {
+		if json.Unmarshal(all["refresh_token"], &want) != nil || len(want) > oidc.MaxRefreshToken {
 			want = ""
 		}
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 		if cut >= 0 && cut < len(body) {
-			if got := refreshTokenIn(body[:cut]); got != "" && got != want {
+			if got := oidc.RefreshTokenIn(body[:cut]); got != "" && got != want {
 				t.Errorf("cut off: %q, want %q or none", got, want)
 			}
 		}
@@ -456,7 +457,7 @@ func FuzzBackChannelLogout(f *testing.F) {
 // that what was found once is found again.
 type signed struct {
 	*Auth
-	meta   *metadata
+	meta   *oidc.Metadata
 	signer jose.Signer
 	now    time.Time
 }
@@ -472,7 +473,7 @@ func newSigned(f *testing.F, typ string) *signed {
 		jose.SigningKey{Algorithm: jose.SignatureAlgorithm(key.Alg), Key: jose.JSONWebKey{Key: key.Private, KeyID: key.ID}},
 		(&jose.SignerOptions{}).WithType(jose.ContentType(typ)))
 	if err == nil {
-		s.meta, err = a.Auth.issuer.metadata(f.Context())
+		s.meta, err = a.Auth.issuer.Metadata(f.Context())
 	}
 	if err != nil {
 		f.Fatal(err)
@@ -533,8 +534,8 @@ func FuzzIDTokenClaims(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		raw := a.sign(t, payload)
-		token, err := a.issuer.verifyIDToken(t.Context(), a.meta, raw, expectation{nonce: "n"})
-		if _, lost := errors.AsType[*issuerError](err); lost {
+		token, err := a.issuer.VerifyIDToken(t.Context(), a.meta, raw, oidc.Expectation{Nonce: "n"})
+		if _, lost := errors.AsType[*oidc.Error](err); lost {
 			t.Fatalf("the keys are to blame: %v", err)
 		}
 		if err != nil {
@@ -552,7 +553,7 @@ func FuzzIDTokenClaims(f *testing.F) {
 		if azp, ok := c["azp"].(string); ok && azp != "client" {
 			t.Errorf("accepted for %q: %s", azp, payload)
 		}
-		if _, err := a.issuer.verifyLogoutToken(t.Context(), a.meta, raw); err == nil {
+		if _, err := a.issuer.VerifyLogoutToken(t.Context(), a.meta, raw); err == nil {
 			t.Errorf("an ID token and a logout token: %s", payload)
 		}
 	})
@@ -562,7 +563,7 @@ func FuzzIDTokenClaims(f *testing.F) {
 // a reader of another make too, and whose sessions it ends is what it says.
 func FuzzLogoutTokenClaims(f *testing.F) {
 	a := newSigned(f, "logout+jwt")
-	good := fmt.Sprintf(`{"iss":%q,"aud":"client","sub":"alice","sid":"s","jti":"1","exp":%d,"iat":%d,"events":{%q:{}}}`, a.cfg.Issuer, a.now.Unix()+120, a.now.Unix(), logoutEvent)
+	good := fmt.Sprintf(`{"iss":%q,"aud":"client","sub":"alice","sid":"s","jti":"1","exp":%d,"iat":%d,"events":{%q:{}}}`, a.cfg.Issuer, a.now.Unix()+120, a.now.Unix(), oidc.LogoutEvent)
 	for _, s := range []string{
 		good, "{}", "null",
 		strings.Replace(good, `"sub":"alice",`, ``, 1), strings.Replace(good, `"sid":"s",`, ``, 1), strings.Replace(good, `"sid":"s"`, `"sid":7`, 1),
@@ -573,8 +574,8 @@ func FuzzLogoutTokenClaims(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		token, err := a.issuer.verifyLogoutToken(t.Context(), a.meta, a.sign(t, payload))
-		if _, lost := errors.AsType[*issuerError](err); lost {
+		token, err := a.issuer.VerifyLogoutToken(t.Context(), a.meta, a.sign(t, payload))
+		if _, lost := errors.AsType[*oidc.Error](err); lost {
 			t.Fatalf("the keys are to blame: %v", err)
 		}
 		if err != nil {
@@ -586,9 +587,9 @@ func FuzzLogoutTokenClaims(f *testing.F) {
 		id, _ := c["jti"].(string)
 		issued, isNumber := c["iat"].(float64)
 		events, _ := c["events"].(map[string]any)
-		_, isLogout := events[logoutEvent].(map[string]any)
+		_, isLogout := events[oidc.LogoutEvent].(map[string]any)
 		_, hasNonce := c["nonce"]
-		oldest := float64(a.now.Add(-logoutAge - time.Minute).Unix())
+		oldest := float64(a.now.Add(-oidc.LogoutAge - time.Minute).Unix())
 		if c["iss"] != a.cfg.Issuer || !isFor(c["aud"]) || hasNonce || !isLogout || id == "" || !isNumber || issued < oldest-1 || subject+sid == "" {
 			t.Errorf("accepted: %s", payload)
 		}
@@ -637,13 +638,13 @@ func FuzzDiscoveryAnswer(f *testing.F) {
 	f.Add("sorry\x01\nlevel=ERROR", "text/plain", uint16(500))
 	f.Fuzz(func(t *testing.T, body, contentType string, status uint16) {
 		client := &http.Client{Transport: answers{int(status), http.Header{"Content-Type": {contentType}}, []byte(body)}}
-		i := newIssuer(Config{Issuer: issuer, HTTPClient: client}, time.Now, func(_ context.Context, err error) { tellable(t, err) })
-		meta, err := i.discover(t.Context())
+		i := issuerOf(Config{Issuer: issuer, HTTPClient: client}, time.Now, func(_ context.Context, err error) { tellable(t, err) })
+		meta, err := i.Discover(t.Context())
 		if err != nil {
 			tellable(t, err)
 			return
 		}
-		if status != http.StatusOK || meta.Issuer != issuer || meta.rule.Check(issuer, "") != nil {
+		if status != http.StatusOK || meta.Issuer != issuer || meta.Rule.Check(issuer, "") != nil {
 			t.Errorf("accepted with status %d: %s", status, body)
 		}
 		for _, endpoint := range []string{meta.AuthorizationEndpoint, meta.TokenEndpoint, meta.JWKSURI, meta.EndSessionEndpoint, meta.RevocationEndpoint} {
@@ -655,9 +656,9 @@ func FuzzDiscoveryAnswer(f *testing.F) {
 		if meta.AuthorizationEndpoint == "" || meta.TokenEndpoint == "" || meta.JWKSURI == "" {
 			t.Errorf("an endpoint is missing: %s", body)
 		}
-		for _, v := range []tokenVerifier{meta.keys, meta.logoutKeys} {
-			if len(v.algs) == 0 || slices.ContainsFunc(v.algs, func(alg string) bool { return !slices.Contains(asymmetric, alg) }) {
-				t.Errorf("algorithms %q", v.algs)
+		for _, v := range []oidc.TokenVerifier{meta.Keys, meta.LogoutKeys} {
+			if len(v.Algs) == 0 || slices.ContainsFunc(v.Algs, func(alg string) bool { return !slices.Contains(oidc.Asymmetric, alg) }) {
+				t.Errorf("algorithms %q", v.Algs)
 			}
 		}
 	})
@@ -669,7 +670,7 @@ func FuzzDiscoveryAnswer(f *testing.F) {
 // an answer that cannot be used is not lost.
 func FuzzTokenAnswer(f *testing.F) {
 	a := newFuzzed(f)
-	meta, err := a.Auth.issuer.metadata(f.Context())
+	meta, err := a.Auth.issuer.Metadata(f.Context())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -688,23 +689,23 @@ func FuzzTokenAnswer(f *testing.F) {
 	f.Add([]byte(code), "text/"+code, "120", uint16(200))
 	f.Fuzz(func(t *testing.T, body []byte, contentType, after string, status uint16) {
 		header := http.Header{"Content-Type": {contentType}, "Retry-After": {after}}
-		a.Auth.issuer.client.Transport = answers{int(status), header, body}
-		answer, err := a.Auth.issuer.requestToken(t.Context(), meta, url.Values{"grant_type": {"authorization_code"}, "code": {code}}, nil)
+		a.Auth.issuer.Client.Transport = answers{int(status), header, body}
+		answer, err := a.Auth.issuer.RequestToken(t.Context(), meta, url.Values{"grant_type": {"authorization_code"}, "code": {code}}, nil)
 		if err != nil {
 			tellable(t, err)
 			if strings.Contains(err.Error(), code) {
 				t.Errorf("the error holds the code: %v", err)
 			}
-			if e, ok := errors.AsType[*tokenError](err); ok && e.retryAfter.After(time.Now().Add(6*time.Minute)) {
-				t.Errorf("to be asked again at %v", e.retryAfter)
+			if e, ok := errors.AsType[*oidc.TokenError](err); ok && e.RetryAfter.After(time.Now().Add(6*time.Minute)) {
+				t.Errorf("to be asked again at %v", e.RetryAfter)
 			}
-			if spoilt, ok := errors.AsType[*unusableAnswer](err); ok && spoilt.refresh != refreshTokenIn(body) {
+			if spoilt, ok := errors.AsType[*oidc.UnusableAnswer](err); ok && spoilt.Refresh != oidc.RefreshTokenIn(body) {
 				t.Errorf("the refresh token is lost: %.500q", body)
 			}
 			return
 		}
 		if answer.AccessToken == "" && answer.IDToken == "" || answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer") ||
-			len(answer.AccessToken) > maxAccessToken || len(answer.RefreshToken) > maxRefreshToken || answer.ExpiresIn.Duration < 0 {
+			len(answer.AccessToken) > oidc.MaxAccessToken || len(answer.RefreshToken) > oidc.MaxRefreshToken || answer.ExpiresIn.Duration < 0 {
 			t.Errorf("accepted with status %d: %.500q", status, body)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -51,9 +52,9 @@ func TestTimeClaims(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var c idClaims
-			if err = decodeExact(payload, &c); err == nil {
-				err = c.checkTimes(now, skew)
+			var c oidc.Claims
+			if err = oidc.DecodeExact(payload, &c); err == nil {
+				err = c.CheckTimes(now, skew)
 			}
 			if (err == nil) != tc.ok {
 				t.Errorf("skew %v, %s: %v, want it accepted: %t", skew, tc.name, err, tc.ok)
@@ -81,13 +82,13 @@ func TestAuthTime(t *testing.T) {
 		{"zero, signed in before", new(int64(0)), 61, false},
 		{"the user took an hour", new(int64(300)), -3600, true},
 	} {
-		c := idClaims{AuthTime: &numericDate{challenged.Add(-time.Duration(tc.age) * time.Second)}}
-		want := expectation{maxAge: tc.maxAge, challenged: challenged}
-		if err := c.checkAuthTime(want, skew); (err == nil) != tc.ok {
+		c := oidc.Claims{AuthTime: &oidc.NumericDate{Time: challenged.Add(-time.Duration(tc.age) * time.Second)}}
+		want := oidc.Expectation{MaxAge: tc.maxAge, Challenged: challenged}
+		if err := c.CheckAuthTime(want, skew); (err == nil) != tc.ok {
 			t.Errorf("%s: %v, want it accepted: %t", tc.name, err, tc.ok)
 		}
 		c.AuthTime = nil
-		if err := c.checkAuthTime(want, skew); (err == nil) != (tc.maxAge == nil) {
+		if err := c.CheckAuthTime(want, skew); (err == nil) != (tc.maxAge == nil) {
 			t.Errorf("%s, auth_time missing: %v", tc.name, err)
 		}
 	}
@@ -97,25 +98,25 @@ func TestAuthTime(t *testing.T) {
 // the hash of every algorithm.
 func TestHalfHash(t *testing.T) {
 	const code = "Qcb0Orv1zh30vL1MPRsbm-diHiMwcLyZvn1arpZv-Jxf_11jnpEX3Tgfvk"
-	if err := verifyHash("RS256", "LDktKdoQak3Pk0cnXxCltA", code); err != nil {
+	if err := oidc.VerifyHash("RS256", "LDktKdoQak3Pk0cnXxCltA", code); err != nil {
 		t.Errorf("the specification's example: %v", err)
 	}
-	for _, alg := range asymmetric {
-		for _, other := range asymmetric {
+	for _, alg := range oidc.Asymmetric {
+		for _, other := range oidc.Asymmetric {
 			hash := signintest.HalfHash(other, code)
 			same := signintest.HalfHash(alg, code) == hash
-			if err := verifyHash(alg, hash, code); (err == nil) != same {
+			if err := oidc.VerifyHash(alg, hash, code); (err == nil) != same {
 				t.Errorf("%s with the hash of %s: %v", alg, other, err)
 			}
 		}
 		for _, claim := range []string{"", "LDktKdoQak3Pk0cnXxCltA=", signintest.HalfHash(alg, code)[1:], signintest.HalfHash(alg, code+"x")} {
-			if verifyHash(alg, claim, code) == nil {
+			if oidc.VerifyHash(alg, claim, code) == nil {
 				t.Errorf("%s accepts %q", alg, claim)
 			}
 		}
 	}
 	for _, alg := range []string{"", "none", "RS257", "HS1"} {
-		if verifyHash(alg, signintest.HalfHash("RS256", code), code) == nil {
+		if oidc.VerifyHash(alg, signintest.HalfHash("RS256", code), code) == nil {
 			t.Errorf("alg %q has a hash", alg)
 		}
 	}
@@ -123,23 +124,23 @@ func TestHalfHash(t *testing.T) {
 
 // TestClaimNames: names count to the letter, and of two the last does.
 func TestClaimNames(t *testing.T) {
-	var c idClaims
+	var c oidc.Claims
 	payload := `{"sub":"first","SUB":"x","ſub":"x","sub":"alice","Sub":"x","iss":"i","aud":"c","azp":null,"nonce":"n","NONCE":"x","at_hash":"h","AT_HASH":"x","extra":{"sub":"x"}}`
-	if err := decodeExact([]byte(payload), &c); err != nil {
+	if err := oidc.DecodeExact([]byte(payload), &c); err != nil {
 		t.Fatal(err)
 	}
 	if c.Subject != "alice" || c.Issuer != "i" || len(c.Audience) != 1 || c.Audience[0] != "c" || c.AuthParty != nil || c.Nonce != "n" || c.TokenHash != "h" {
 		t.Errorf("decoded %+v", c)
 	}
 	for _, bad := range []string{"", "null null", "[]", `"sub"`, `{"sub":{}}`, `{"aud":{}}`, `{"aud":[1]}`, `{"exp":"1"}`, `{`} {
-		if err := decodeExact([]byte(bad), new(idClaims)); err == nil {
+		if err := oidc.DecodeExact([]byte(bad), new(oidc.Claims)); err == nil {
 			t.Errorf("decoded %s", bad)
 		}
 	}
 	// What decides nothing counts as absent.
 	for _, odd := range []string{`{"acr":1}`, `{"auth_time":"1"}`, `{"auth_time":[1]}`, `{"tid":{}}`, `{"oid":7}`, `{"sid":[]}`} {
-		c := idClaims{}
-		if err := decodeExact([]byte(odd), &c); err != nil || !reflect.ValueOf(c).IsZero() {
+		c := oidc.Claims{}
+		if err := oidc.DecodeExact([]byte(odd), &c); err != nil || !reflect.ValueOf(c).IsZero() {
 			t.Errorf("decoded %s as %+v, %v; want nothing", odd, c, err)
 		}
 	}
@@ -149,7 +150,7 @@ func TestClaimNames(t *testing.T) {
 // what was in it.
 func TestRefusalsAreSilent(t *testing.T) {
 	a := newApp(t)
-	meta, err := a.Auth.issuer.metadata(t.Context())
+	meta, err := a.Auth.issuer.Metadata(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestRefusalsAreSilent(t *testing.T) {
 		claims := map[string]any{"iss": a.issuer.URL(), "sub": "alice", "aud": "client", "iat": now, "exp": now + 60, "nonce": "n"}
 		edit(claims)
 		raw := a.issuer.Sign(claims, signintest.SignOptions{})
-		_, err := a.Auth.issuer.verifyIDToken(t.Context(), meta, raw, expectation{nonce: "n", code: "code", front: true})
+		_, err := a.Auth.issuer.VerifyIDToken(t.Context(), meta, raw, oidc.Expectation{Nonce: "n", Code: "code", Front: true})
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 			continue

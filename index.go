@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
@@ -105,7 +106,7 @@ func userValue(issuer, subject string) string { return issuer + "\x00" + subject
 
 // placesOf are all the places where a session stands. browser is the hash of
 // the browser cookie that it was signed in with.
-func (rs *records) placesOf(c idClaims, browser []byte) []indexPlace {
+func (rs *records) placesOf(c oidc.Claims, browser []byte) []indexPlace {
 	places := rs.places(indexUser, userValue(c.Issuer, c.Subject))
 	switch {
 	case c.SessionID != "":
@@ -203,7 +204,7 @@ func (rs *records) listed(ctx context.Context, kind, value string) ([]indexed, e
 // unindexLater removes a session that has ended, without anyone waiting. What
 // stays in the list would in the end push out a session that lives.
 func (rs *records) unindexLater(ctx context.Context, s *session) {
-	c := idClaims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}
+	c := oidc.Claims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}
 	rs.chores.Go(ctx, "unindex."+s.key, once.CallTimeout, func(ctx context.Context) {
 		for _, p := range rs.placesOf(c, s.record.Browser) {
 			rs.edit(ctx, p, nil, func(l *indexList) (bool, error) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/faulty"
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
@@ -39,7 +40,7 @@ var (
 )
 
 // enter lists a session and writes something for its record.
-func (a *Auth) enter(t *testing.T, key string, c idClaims) {
+func (a *Auth) enter(t *testing.T, key string, c oidc.Claims) {
 	t.Helper()
 	entry := indexed{Key: key, Expires: time.Now().Add(time.Hour).Unix(), SID: c.SessionID != ""}
 	if err := a.records.enter(t.Context(), a.records.placesOf(c, nil), entry, a.records.signOuts.now(t.Context())); err != nil {
@@ -56,7 +57,7 @@ func TestIndexRotation(t *testing.T) {
 	store := NewMemoryStore()
 	const issuer = "https://login.example.test"
 	both, oldOnly := sharing(t, store, issuer, youngKey, oldKey), sharing(t, store, issuer, oldKey)
-	user := idClaims{Issuer: issuer, Subject: "s"}
+	user := oidc.Claims{Issuer: issuer, Subject: "s"}
 	value := userValue(user.Issuer, user.Subject)
 	both.enter(t, "s.1", user)
 	if n, err := oldOnly.records.endIndexed(t.Context(), indexUser, value); n != 1 || err != nil {
@@ -79,7 +80,7 @@ func TestIndexRotation(t *testing.T) {
 func TestIndexOfAnotherIssuer(t *testing.T) {
 	store := NewMemoryStore()
 	one, two := sharing(t, store, "https://one.example", oldKey), sharing(t, store, "https://two.example", oldKey)
-	one.enter(t, "s.x", idClaims{Issuer: "https://one.example", Subject: "s", SessionID: "42"})
+	one.enter(t, "s.x", oidc.Claims{Issuer: "https://one.example", Subject: "s", SessionID: "42"})
 	if n, _ := two.records.endIndexed(t.Context(), indexSID, "42"); n != 0 {
 		t.Errorf("a logout at one issuer ended %d sessions of another", n)
 	}

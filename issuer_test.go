@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -81,7 +82,7 @@ func TestIssuerDownAtStart(t *testing.T) {
 	}
 	a.issuer.Heal()
 	ask(http.StatusServiceUnavailable)
-	a.clock.advance(maxBackoff + time.Second)
+	a.clock.advance(oidc.MaxBackoff + time.Second)
 	ask(http.StatusSeeOther)
 	if err := a.Ready(t.Context()); err != nil {
 		t.Errorf("Ready: %v", err)
@@ -108,11 +109,11 @@ func TestIssuerDownLater(t *testing.T) {
 		t.Errorf("a callback: %d, want 502", p.Status)
 	}
 	// The metadata we have serves when it is old, too.
-	a.clock.advance(discoveryAge)
+	a.clock.advance(oidc.DiscoveryAge)
 	if p := a.browser().Send(&signintest.Request{URL: a.url + "/me", Activated: true}); p.Status != http.StatusSeeOther {
 		t.Errorf("%d, want a challenge from what is known", p.Status)
 	}
-	if err := a.Auth.issuer.fetches.Wait(t.Context()); err != nil {
+	if err := a.Auth.issuer.Fetches.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(a.log.String(), "metadata older than a day serves") {
@@ -176,7 +177,7 @@ func TestBadDiscovery(t *testing.T) {
 			}
 			a.issuer.Update(func(b *signintest.Behaviour) { b.EditDiscovery = nil })
 			a.issuer.Heal()
-			a.clock.advance(maxBackoff)
+			a.clock.advance(oidc.MaxBackoff)
 			if got := a.subject(a.browser()); got != "alice" {
 				t.Errorf("mended: %s", got)
 			}
@@ -203,10 +204,10 @@ func TestDiscoveryHangs(t *testing.T) {
 	a.issuer.Heal()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Auth.issuer.metadata(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := a.Auth.issuer.Metadata(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
-	if _, err := a.Auth.issuer.metadata(t.Context()); err != nil {
+	if _, err := a.Auth.issuer.Metadata(t.Context()); err != nil {
 		t.Error(err)
 	}
 	close(release)
@@ -237,14 +238,14 @@ func (a *app) sendForged(kid string) int {
 // letFetchKeys lets keys be fetched as if that had last been long ago.
 func (a *app) letFetchKeys() {
 	a.t.Helper()
-	meta, err := a.Auth.issuer.metadata(a.t.Context())
+	meta, err := a.Auth.issuer.Metadata(a.t.Context())
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	source := meta.keys.source
-	source.mu.Lock()
-	defer source.mu.Unlock()
-	source.notUntil = time.Time{}
+	source := meta.Keys.Source
+	source.Mu.Lock()
+	defer source.Mu.Unlock()
+	source.NotUntil = time.Time{}
 }
 
 func TestKeyRotationAtTheIssuer(t *testing.T) {
@@ -277,7 +278,7 @@ func TestKeyRotationAtTheIssuer(t *testing.T) {
 		t.Errorf("%d fetches within the minute, want 2", count())
 	}
 	a.signIn()
-	a.clock.advance(keyInterval + time.Second)
+	a.clock.advance(oidc.KeyInterval + time.Second)
 	if got := a.sendForged("unknown"); got != http.StatusBadRequest {
 		t.Errorf("a token by an unknown key, keys fetched for it: %d, want 400", got)
 	}
@@ -288,7 +289,7 @@ func TestKeyRotationAtTheIssuer(t *testing.T) {
 		t.Errorf("%d fetches a minute later, want 3", count())
 	}
 	a.issuer.RotateKey()
-	a.clock.advance(keyInterval + time.Second)
+	a.clock.advance(oidc.KeyInterval + time.Second)
 	if a.signIn(); count() != 4 {
 		t.Errorf("%d fetches, want 4", count())
 	}
@@ -362,7 +363,7 @@ func TestForgedLogoutTokensCostSignInsNothing(t *testing.T) {
 	if p := a.browser().Open(a.url + "/me"); p.Status != http.StatusServiceUnavailable {
 		t.Errorf("a sign-in while keys may not be fetched: %d, want 503", p.Status)
 	}
-	a.clock.advance(keyInterval)
+	a.clock.advance(oidc.KeyInterval)
 	if got := a.subject(a.browser()); got != "alice" {
 		t.Errorf("signed in a minute later as %q, want alice; %s", got, lastCause(a))
 	}
@@ -391,7 +392,7 @@ func TestKeysUnavailable(t *testing.T) {
 					if p.Status == http.StatusSeeOther {
 						return b.Follow(p.Next())
 					}
-					a.clock.advance(keyRetry)
+					a.clock.advance(oidc.KeyRetry)
 					p = b.Send(r)
 				}
 				return p
@@ -410,7 +411,7 @@ func TestKeysUnavailable(t *testing.T) {
 				t.Errorf("%d fetches within a second, want %d", n, most)
 			}
 			a.issuer.Heal()
-			a.clock.advance(keyRetry)
+			a.clock.advance(oidc.KeyRetry)
 			if p := recovered(r); p.Status != http.StatusOK {
 				t.Errorf("keys there: %d %.200s", p.Status, p.Body)
 			}
@@ -419,7 +420,7 @@ func TestKeysUnavailable(t *testing.T) {
 			}
 
 			// Later, when a rotation meets an outage.
-			a.clock.advance(keyInterval)
+			a.clock.advance(oidc.KeyInterval)
 			a.issuer.RotateKey()
 			b = a.browser()
 			r = a.toCallback(b, "/me")
@@ -430,7 +431,7 @@ func TestKeysUnavailable(t *testing.T) {
 				}
 			}
 			a.issuer.Heal()
-			a.clock.advance(keyRetry)
+			a.clock.advance(oidc.KeyRetry)
 			if p := recovered(r); p.Status != http.StatusOK {
 				t.Errorf("after a rotation, keys there: %d after %d fetches", p.Status, a.issuer.Count(signintest.EndpointKeys))
 			}
@@ -448,9 +449,9 @@ func TestAlgorithmChanges(t *testing.T) {
 	if p := b.Open(a.url + "/me"); p.Status != http.StatusBadRequest {
 		t.Errorf("an algorithm that was not announced: %d, want 400", p.Status)
 	}
-	a.clock.advance(discoveryAge + time.Minute)
+	a.clock.advance(oidc.DiscoveryAge + time.Minute)
 	b.Send(&signintest.Request{URL: a.url + "/me", Activated: true})
-	if err := a.Auth.issuer.fetches.Wait(t.Context()); err != nil {
+	if err := a.Auth.issuer.Fetches.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := a.subject(a.browser()); got != "alice" {

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
@@ -75,13 +76,13 @@ func TestOldKeysServe(t *testing.T) {
 					c.Observe = func(ctx context.Context, e Event) {
 						if e.Name == EventIssuerFailing { // an observer may ask who is there, and whether we are ready
 							a.Ready(ctx)
-							a.Auth.issuer.meta.keys.source.current(ctx)
+							a.Auth.issuer.Meta.Keys.Source.Current(ctx)
 						}
 					}
 				}
 			})
 			a.signIn()
-			a.clock.advance(keyAge - time.Second)
+			a.clock.advance(oidc.KeyAge - time.Second)
 			before := a.issuer.Count(signintest.EndpointKeys)
 			a.signIn()
 			if n := a.issuer.Count(signintest.EndpointKeys) - before; n != 0 {
@@ -97,11 +98,11 @@ func TestOldKeysServe(t *testing.T) {
 			}
 			if name == "hanging" {
 				close(hang)
-				meta, err := a.Auth.issuer.metadata(t.Context())
+				meta, err := a.Auth.issuer.Metadata(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := meta.keys.source.fetches.Wait(t.Context()); err != nil {
+				if err := meta.Keys.Source.Fetches.Wait(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			} else if !strings.Contains(a.log.String(), "keys older than an hour serve") {
@@ -110,7 +111,7 @@ func TestOldKeysServe(t *testing.T) {
 			a.issuer.Heal()
 			a.issuer.RotateKey()
 			a.issuer.RetireKeys()
-			a.clock.advance(keyInterval)
+			a.clock.advance(oidc.KeyInterval)
 			a.signIn()
 			if n := a.issuer.Count(signintest.EndpointKeys) - before; n != 2 {
 				t.Errorf("%d fetches once they succeed again, want 2", n)
@@ -134,7 +135,7 @@ func TestShortKeys(t *testing.T) {
 			}
 			b.EditIDToken = func(it *signintest.IDToken) { it.Signing.Key = &weak }
 		})
-		a.clock.advance(keyAge)
+		a.clock.advance(oidc.KeyAge)
 		wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, PageTokenRejected)
 		if cause := lastCause(a); !strings.Contains(cause, fmt.Sprintf("%d bits", bits)) {
 			t.Errorf("refused because of %q, want the %d bits", cause, bits)
@@ -364,7 +365,7 @@ func TestKeySetEncodings(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := signintest.Key{ID: "k", Alg: "ES256", Private: key}.JWK()
-	want, err := parseSigningKey(mustJSON(t, good))
+	want, err := oidc.ParseSigningKey(mustJSON(t, good))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,8 +382,8 @@ func TestKeySetEncodings(t *testing.T) {
 	} {
 		k := maps.Clone(good)
 		k["x"] = value
-		got, err := parseSigningKey(mustJSON(t, k))
-		if err != nil || !want.public.(*ecdsa.PublicKey).Equal(got.public) {
+		got, err := oidc.ParseSigningKey(mustJSON(t, k))
+		if err != nil || !want.Public.(*ecdsa.PublicKey).Equal(got.Public) {
 			t.Errorf("%s: %v, want the same key", name, err)
 		}
 	}
@@ -394,13 +395,13 @@ func TestManyKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := make([]any, 5*maxKeys)
+	list := make([]any, 5*oidc.MaxKeys)
 	for i := range list {
 		list[i] = signintest.Key{ID: fmt.Sprint(i), Alg: "ES256", Private: key}.JWK()
 	}
-	set, err := parseKeySet(mustJSON(t, map[string]any{"keys": list}))
-	if err != nil || len(set.keys) != maxKeys {
-		t.Errorf("%d keys, %v; want %d", len(set.keys), err, maxKeys)
+	set, err := oidc.ParseKeySet(mustJSON(t, map[string]any{"keys": list}))
+	if err != nil || len(set.Keys) != oidc.MaxKeys {
+		t.Errorf("%d keys, %v; want %d", len(set.Keys), err, oidc.MaxKeys)
 	}
 }
 
@@ -421,19 +422,19 @@ func FuzzKeySet(f *testing.F) {
 	f.Add([]byte("\ufeff{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"" + seal.Encode(make([]byte, 32)) + "\"}]}"))
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		set, err := parseKeySet(body)
+		set, err := oidc.ParseKeySet(body)
 		if err != nil {
 			return
 		}
-		if len(set.keys) == 0 || len(set.keys) > maxKeys {
-			t.Fatalf("%d keys", len(set.keys))
+		if len(set.Keys) == 0 || len(set.Keys) > oidc.MaxKeys {
+			t.Fatalf("%d keys", len(set.Keys))
 		}
-		for _, k := range set.keys {
-			if public, ok := k.public.(*rsa.PublicKey); ok && public.N.BitLen() < minRSABits {
+		for _, k := range set.Keys {
+			if public, ok := k.Public.(*rsa.PublicKey); ok && public.N.BitLen() < oidc.MinRSABits {
 				t.Errorf("an RSA key of %d bits", public.N.BitLen())
 			}
 		}
-		if _, _, err := set.verify(token, asymmetric); err == nil {
+		if _, _, err := set.Verify(token, oidc.Asymmetric); err == nil {
 			t.Error("a signature of zeros verifies")
 		}
 	})

@@ -97,8 +97,8 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 	// Another issuer's initiation must not lead to ours: the user would prove
 	// to one who they are for what another asked.
 	if iss := params.Get("iss"); iss != a.cfg.Issuer {
-		meta, err := a.issuer.metadata(r.Context())
-		if err != nil || !meta.rule.Names(iss) {
+		meta, err := a.issuer.Metadata(r.Context())
+		if err != nil || !meta.Rule.Names(iss) {
 			return nil, site.ReturnPath{}, errors.New("login: initiated for another issuer")
 		}
 	}

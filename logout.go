@@ -2,7 +2,6 @@ package signin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,24 +9,17 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
 )
 
-const (
-	// logoutAge is how old a logout token may be: there may be no exp.
-	logoutAge = 5 * time.Minute
-
-	// logoutLimit bounds one front-channel logout, which goes on without the
-	// frame that asked for it.
-	logoutLimit = 30 * time.Second
-
-	logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
-)
+// logoutLimit bounds one front-channel logout, which goes on without the frame
+// that asked for it.
+const logoutLimit = 30 * time.Second
 
 // SignOutUser ends all sessions of a user, on all replicas. issuer is the iss
 // of the user's ID tokens. The issuer is not told: its own session goes on.
@@ -54,7 +46,7 @@ func (a *Auth) backChannelLogout(w http.ResponseWriter, r *http.Request) {
 	}
 	err := a.logoutByToken(r)
 	_, store := errors.AsType[*once.StoreError](err)
-	_, keys := errors.AsType[*issuerError](err)
+	_, keys := errors.AsType[*oidc.Error](err)
 	switch {
 	case err == nil:
 		w.WriteHeader(http.StatusOK)
@@ -84,11 +76,11 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	}
 	// Not the request's: once the token id is used up, the rest must be done.
 	ctx := context.WithoutCancel(r.Context())
-	meta, err := a.issuer.metadata(ctx)
+	meta, err := a.issuer.Metadata(ctx)
 	if err != nil {
 		return err
 	}
-	token, err := a.issuer.verifyLogoutToken(ctx, meta, form.Get("logout_token"))
+	token, err := a.issuer.VerifyLogoutToken(ctx, meta, form.Get("logout_token"))
 	if err != nil {
 		return err
 	}
@@ -118,7 +110,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 		_, err = a.records.endListed(ctx, indexUser, user, false, func(e indexed) bool { return !e.SID })
 	}
 	if err == nil {
-		_, _, err = once.Swap(ctx, a.store, mark, nil, []byte{claimDone}, 2*(logoutAge+a.cfg.ClockSkew))
+		_, _, err = once.Swap(ctx, a.store, mark, nil, []byte{claimDone}, 2*(oidc.LogoutAge+a.cfg.ClockSkew))
 	}
 	if err != nil {
 		return err
@@ -127,47 +119,11 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	return nil
 }
 
-// logoutClaims are those of a logout token (Back-Channel Logout, 2.4).
-type logoutClaims struct {
-	idClaims
-	Sid    string                     `json:"sid"` // not loose: it decides whose session ends
-	ID     string                     `json:"jti"`
-	Events map[string]json.RawMessage `json:"events"`
-	Nonce  json.RawMessage            `json:"nonce"`
-}
-
-// verifyLogoutToken applies the rules of Back-Channel Logout, 2.6. Hydra
-// sends neither exp nor sub; a fresh iat and the jti stand in for exp.
-func (i *issuer) verifyLogoutToken(ctx context.Context, meta *metadata, raw string) (*logoutClaims, error) {
-	if err := checkCompact(raw); err != nil {
-		return nil, fmt.Errorf("logout token: %w", err)
-	}
-	payload, err := meta.logoutKeys.verify(ctx, raw)
-	if err != nil {
-		return nil, fmt.Errorf("logout token: %w", err)
-	}
-	t := &logoutClaims{}
-	if err := decodeExact(payload, t); err != nil {
-		return nil, fmt.Errorf("logout token: claims: %w", err)
-	}
-	t.alg = headerString(raw, "alg")
-	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
-		return nil, fmt.Errorf("logout token: %w", err)
-	}
-	if err := t.checkAudience(i.clientID, i.audiences); err != nil {
-		return nil, fmt.Errorf("logout token: %w", err)
-	}
-	if err := t.check(headerString(raw, "typ"), i.now(), i.skew); err != nil {
-		return nil, fmt.Errorf("logout token: %w", err)
-	}
-	return t, nil
-}
-
 // checkLogoutAlg checks that a logout token is signed by the algorithm of the
 // ID tokens (Back-Channel Logout, 2.6, 2). An issuer announces the algorithms
 // of all its clients. Which one is ours, the sessions tell that the token
 // names: at least one began with an ID token by the same.
-func (a *Auth) checkLogoutAlg(ctx context.Context, t *logoutClaims) error {
+func (a *Auth) checkLogoutAlg(ctx context.Context, t *oidc.LogoutToken) error {
 	var named []indexed
 	if t.SessionID != "" {
 		list, err := a.records.listed(ctx, indexSID, t.SessionID)
@@ -187,36 +143,8 @@ func (a *Auth) checkLogoutAlg(ctx context.Context, t *logoutClaims) error {
 			}
 		}
 	}
-	if len(named) > 0 && !slices.ContainsFunc(named, func(e indexed) bool { return e.Alg == t.alg }) {
+	if len(named) > 0 && !slices.ContainsFunc(named, func(e indexed) bool { return e.Alg == t.Alg }) {
 		return errors.New("logout token: signed by another algorithm than the session's ID token")
-	}
-	return nil
-}
-
-// check judges what needs no key. typ is the header's.
-func (t *logoutClaims) check(typ string, now time.Time, skew time.Duration) error {
-	var event map[string]any
-	switch {
-	case typ != "" && !strings.EqualFold(typ, "JWT") && !strings.EqualFold(typ, "logout+jwt"):
-		return errors.New("typ is of another kind of token")
-	case t.IssuedAt == nil:
-		return errors.New("iat is missing")
-	case now.Add(skew).Before(t.IssuedAt.Time):
-		return errors.New("iat is in the future")
-	case now.Sub(t.IssuedAt.Time) > logoutAge+skew:
-		return errors.New("iat is too long ago")
-	case t.Expiry != nil && !now.Before(t.Expiry.Add(skew)):
-		return errors.New("expired")
-	case t.NotBefore != nil && now.Add(skew).Before(t.NotBefore.Time):
-		return errors.New("nbf is in the future")
-	case t.Nonce != nil:
-		return errors.New("nonce is present: that is an ID token")
-	case json.Unmarshal(t.Events[logoutEvent], &event) != nil || event == nil:
-		return errors.New("events does not say logout")
-	case t.Subject == "" && t.SessionID == "":
-		return errors.New("neither sub nor sid")
-	case t.ID == "" || len(t.ID) > 255:
-		return errors.New("jti is missing or too long")
 	}
 	return nil
 }
@@ -238,7 +166,7 @@ func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
 	}
 	err := a.logoutByName(r)
 	_, store := errors.AsType[*once.StoreError](err)
-	_, issuer := errors.AsType[*issuerError](err)
+	_, issuer := errors.AsType[*oidc.Error](err)
 	switch {
 	case err == nil:
 		h.Set("Content-Type", "text/html; charset=utf-8")
@@ -262,14 +190,14 @@ func (a *Auth) logoutByName(r *http.Request) error {
 	if sid == "" || len(sid) > 1024 || len(q["sid"]) > 1 || len(q["iss"]) > 1 {
 		return errors.New("front-channel logout: want one sid")
 	}
-	meta, err := a.issuer.metadata(r.Context())
+	meta, err := a.issuer.Metadata(r.Context())
 	if err != nil {
 		return err
 	}
 	// Entra sends sid alone. Anybody else must say iss, too (Front-Channel
 	// Logout, 2): another issuer may have the same sid.
-	entra := meta.rule.Segment != ""
-	if !meta.rule.Names(q.Get("iss")) && (q.Has("iss") || !entra) {
+	entra := meta.Rule.Segment != ""
+	if !meta.Rule.Names(q.Get("iss")) && (q.Has("iss") || !entra) {
 		return errors.New("front-channel logout: another issuer")
 	}
 	// The frame may be gone before all is done.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
@@ -339,7 +340,7 @@ func TestSignOutUser(t *testing.T) {
 func TestIndex(t *testing.T) {
 	a := newApp(t)
 	ctx := t.Context()
-	user := idClaims{Issuer: "i", Subject: "s"}
+	user := oidc.Claims{Issuer: "i", Subject: "s"}
 	later := time.Now().Add(a.cfg.SessionLifetime).Unix()
 	enter := func(key string) {
 		if err := a.records.enter(ctx, a.records.placesOf(user, nil), indexed{Key: key, Expires: later}, nil); err != nil {

@@ -64,6 +64,7 @@ import (
 	"time"
 
 	"github.com/gorilla/sessions"
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
@@ -78,7 +79,7 @@ type Auth struct {
 	sites    site.Sites
 	moves    moves
 	keys     seal.Keyring
-	issuer   *issuer
+	issuer   *oidc.Issuer
 	store    Store
 	sessions sessions.Store
 	records  *records
@@ -152,7 +153,7 @@ func New(c Config) (*Auth, error) {
 		a.paths[name] = h
 		a.paths[prefix+name] = h // where nobody strips the prefix
 	}
-	a.issuer = newIssuer(c, func() time.Time { return a.now() }, func(ctx context.Context, err error) {
+	a.issuer = issuerOf(c, func() time.Time { return a.now() }, func(ctx context.Context, err error) {
 		a.report.event(ctx, Event{Name: EventIssuerFailing, Err: err})
 	})
 	a.tokens = &tokens{
@@ -320,7 +321,7 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need
 // Ready reports whether a sign-in could succeed now: the issuer's metadata is
 // at hand or can be had, and the store answers. It is for a readiness probe.
 func (a *Auth) Ready(ctx context.Context) error {
-	_, issuerErr := a.issuer.metadata(ctx)
+	_, issuerErr := a.issuer.Metadata(ctx)
 	// Past any copy: one serves for a while after its store has gone.
 	_, storeErr := once.ReadFresh(ctx, a.store, seal.StoreKey("ready", nil))
 	return errors.Join(issuerErr, storeErr)

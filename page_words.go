@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/text"
 )
 
@@ -262,7 +263,7 @@ func newIssuerErrorPage(kind PageKind, description, actionURL string) Page {
 
 // newTooLargePage says which part of the issuer's answer is too large, by how
 // much: whoever runs the site can do something about it.
-func newTooLargePage(err *tooLargeError, actionURL string) Page {
+func newTooLargePage(err *oidc.TooLargeError, actionURL string) Page {
 	p := newPage(PageAnswerTooLarge, actionURL)
 	p.Text += " In its answer, " + err.Error() + "."
 	return p

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/site"
 )
 
@@ -53,7 +54,7 @@ func crossesSites(endpoint string, here site.Site) bool {
 // canAnswer answers a challenge whose end would come to nothing in this
 // browser, and reports false. A browser that may be such a one is sent to our
 // login path with a cookie, to see whether it keeps it.
-func (a *Auth) canAnswer(w http.ResponseWriter, r *http.Request, b *browser, meta *metadata, need *InteractionRequiredError, to site.ReturnPath) bool {
+func (a *Auth) canAnswer(w http.ResponseWriter, r *http.Request, b *browser, meta *oidc.Metadata, need *InteractionRequiredError, to site.ReturnPath) bool {
 	if a.isSecure(r) || a.cfg.ResponseMode != modeForm || !crossesSites(meta.AuthorizationEndpoint, a.site(r)) {
 		return true
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
@@ -94,8 +95,8 @@ func (rs *records) open(secret []byte, key string, sealed []byte) (*session, err
 			r.Tokens[i].Scopes = rs.scopes // nearly every session has them
 		}
 	}
-	claims := idClaims{}
-	if err := decodeClaims(r.IDToken, &claims); err != nil {
+	claims := oidc.Claims{}
+	if err := oidc.DecodeClaims(r.IDToken, &claims); err != nil {
 		return nil, seal.ErrUnsealed
 	}
 	*s = session{
@@ -182,12 +183,12 @@ func (rs *records) update(ctx context.Context, s *session, change func(*record))
 func (rs *records) create(ctx context.Context, secret []byte, r *record, began moment) (*session, error) {
 	key := seal.StoreKey("s", secret)
 	sealed := rs.seal(secret, key, r)
-	var claims idClaims
-	if err := decodeClaims(r.IDToken, &claims); err != nil {
+	var claims oidc.Claims
+	if err := oidc.DecodeClaims(r.IDToken, &claims); err != nil {
 		return nil, err
 	}
 	places := rs.placesOf(claims, r.Browser)
-	entry := indexed{Key: key, Expires: r.Expires, SID: claims.SessionID != "", Alg: claims.alg}
+	entry := indexed{Key: key, Expires: r.Expires, SID: claims.SessionID != "", Alg: claims.Alg}
 	// Retry each step alone. Running an earlier one again could re-create an
 	// index entry that a sign-out has removed.
 	err := once.Insist(ctx, func() error { return rs.enter(ctx, places, entry, began) })

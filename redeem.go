@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
@@ -46,7 +47,7 @@ type redeemed struct {
 // [Config].ResponseType "code" anybody can come here with a made-up one, and
 // each would be kept for as long as a claim. Nothing has been issued for it, so
 // sending it once more could spend nothing twice.
-func (a *Auth) redeemOnce(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken) (*redeemed, error) {
+func (a *Auth) redeemOnce(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken) (*redeemed, error) {
 	key := seal.StoreKey("c", tx.ID)
 	if a.refused.waiting(key, a.now()) != nil {
 		return nil, errStale
@@ -116,7 +117,7 @@ func (a *Auth) settled(ctx context.Context, key string, outcome []byte, b *brows
 
 // redeem exchanges the code in one token request. If nothing comes of the
 // answer, its refresh token is given back to the issuer.
-func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken) (*redeemed, error) {
+func (a *Auth) redeem(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken) (*redeemed, error) {
 	form := url.Values{
 		"grant_type":    {"authorization_code"},
 		"code":          {code},
@@ -126,17 +127,17 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 	if tx.Resource != "" {
 		form.Set("resource", tx.Resource)
 	}
-	if meta.rule.Segment != "" {
+	if meta.Rule.Segment != "" {
 		// Entra wants to know for which of the resources consented to.
 		form.Set("client_info", "1")
 		if tx.Interactive && len(tx.Scopes) > 0 {
 			form.Set("scope", strings.Join(append([]string{"openid", "profile", "offline_access"}, tx.Scopes...), " "))
 		}
 	}
-	answer, err := a.issuer.requestToken(ctx, meta, form, nil)
+	answer, err := a.issuer.RequestToken(ctx, meta, form, nil)
 	if err != nil {
-		if spoilt, ok := errors.AsType[*unusableAnswer](err); ok {
-			a.tokens.revoke(ctx, meta, spoilt.refresh)
+		if spoilt, ok := errors.AsType[*oidc.UnusableAnswer](err); ok {
+			a.tokens.revoke(ctx, meta, spoilt.Refresh)
 		}
 		return nil, redemptionFailed(tx.Return, err)
 	}
@@ -149,18 +150,18 @@ func (a *Auth) redeem(ctx context.Context, meta *metadata, tx *transaction, b *b
 
 // accept checks the second ID token against the first and the challenge, and
 // saves the session.
-func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *browser, code string, front *idToken, answer *tokenAnswer) (*redeemed, error) {
-	if n := len(answer.IDToken); n > maxIDToken {
-		return nil, redemptionFailed(tx.Return, &tooLargeError{"the ID token", n, maxIDToken})
+func (a *Auth) accept(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken, answer *oidc.Answer) (*redeemed, error) {
+	if n := len(answer.IDToken); n > oidc.MaxIDToken {
+		return nil, redemptionFailed(tx.Return, oidc.TooLarge("the ID token", n, oidc.MaxIDToken))
 	}
 	want := a.expect(tx, b)
-	want.code, want.accessToken = code, answer.AccessToken
-	back, err := a.issuer.verifyIDToken(ctx, meta, answer.IDToken, want)
+	want.Code, want.AccessToken = code, answer.AccessToken
+	back, err := a.issuer.VerifyIDToken(ctx, meta, answer.IDToken, want)
 	if err != nil {
 		return nil, tx.rejected("token endpoint", err)
 	}
 	if front != nil {
-		if err := sameUser(front.idClaims, back.idClaims); err != nil {
+		if err := oidc.SameUser(front.Claims, back.Claims); err != nil {
 			return nil, tx.rejected("token endpoint", err)
 		}
 	}
@@ -171,10 +172,10 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 	if err != nil {
 		return nil, err
 	}
-	a.report.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.asked)})
+	a.report.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.Asked)})
 	// A token of Entra's is for one API. At a sign-in that need not be the one
 	// the scopes are of, so it says nothing about them.
-	telling := tx.Interactive || meta.rule.Segment == ""
+	telling := tx.Interactive || meta.Rule.Segment == ""
 	done := &redeemed{secret: s.secret}
 	switch {
 	case telling && !token.covers(tx.Scopes):
@@ -192,7 +193,7 @@ func (a *Auth) accept(ctx context.Context, meta *metadata, tx *transaction, b *b
 // new id, and of another user's session nothing is carried over. It reports
 // errStale if the session to extend, or the user, has been signed out since
 // the challenge.
-func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *idToken, answer *tokenAnswer, token held) (*session, error) {
+func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *oidc.IDToken, answer *oidc.Answer, token held) (*session, error) {
 	home := homeAccount(answer.ClientInfo)
 	var before *session
 	if secret, err := a.keys.Open("extend", b.secret, tx.ID, tx.Session); err == nil {
@@ -209,14 +210,14 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	}
 	if tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
 		err := once.Insist(ctx, func() error {
-			entry := indexed{Key: before.key, Expires: before.record.Expires, SID: id.SessionID != "", Alg: id.alg}
-			return a.records.enter(ctx, a.records.placesOf(id.idClaims, before.record.Browser), entry, tx.Moment)
+			entry := indexed{Key: before.key, Expires: before.record.Expires, SID: id.SessionID != "", Alg: id.Alg}
+			return a.records.enter(ctx, a.records.placesOf(id.Claims, before.record.Browser), entry, tx.Moment)
 		})
 		if err != nil {
 			return nil, err
 		}
 		s, err := a.records.update(ctx, before, func(r *record) {
-			r.IDToken, r.Hint = id.raw, ""
+			r.IDToken, r.Hint = id.Raw, ""
 			if home != "" {
 				r.HomeAccount = home
 			}
@@ -230,7 +231,7 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	now := a.now()
 	r := &record{
 		Created: now.Unix(), Seen: now.Unix(), Expires: now.Add(a.cfg.SessionLifetime).Unix(),
-		IDToken: id.raw, HomeAccount: home, Browser: b.hash(),
+		IDToken: id.Raw, HomeAccount: home, Browser: b.hash(),
 	}
 	r.add(token, answer.RefreshToken)
 	s, err := a.records.create(ctx, seal.Random(secretLen), r, tx.Moment)
@@ -250,27 +251,27 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 // refusesCode reports whether the issuer has certainly issued nothing for a
 // code. An answer that speaks of a failure of its own may have come too late.
 func refusesCode(err error) bool {
-	e, ok := errors.AsType[*tokenError](err)
+	e, ok := errors.AsType[*oidc.TokenError](err)
 	switch {
-	case !ok || e.status() >= 500 || e.status() == http.StatusRequestTimeout:
+	case !ok || e.Status() >= 500 || e.Status() == http.StatusRequestTimeout:
 		return false
-	case e.ErrorCode == "" || e.status() == http.StatusTooManyRequests:
-		return e.status() >= 400 // turned away before anybody looked at the code
+	case e.ErrorCode == "" || e.Status() == http.StatusTooManyRequests:
+		return e.Status() >= 400 // turned away before anybody looked at the code
 	}
-	return !e.passes()
+	return !e.Passes()
 }
 
 // redemptionFailed tells what a user can wait out from what they cannot.
 func redemptionFailed(again string, err error) error {
-	if large, ok := errors.AsType[*tooLargeError](err); ok {
+	if large, ok := errors.AsType[*oidc.TooLargeError](err); ok {
 		return &rejection{newTooLargePage(large, again), err}
 	}
 	kind := PageRedeemUnreachable
-	answer, refused := errors.AsType[*tokenError](err)
+	answer, refused := errors.AsType[*oidc.TokenError](err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		kind = PageRedeemTimeout
-	case refused && answer.status() < 500:
+	case refused && answer.Status() < 500:
 		kind = PageRedeemRefused
 	}
 	return &rejection{newPage(kind, again), err}

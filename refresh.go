@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
@@ -119,7 +120,7 @@ func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
 // The refresh token that came back is saved before anything about the answer is
 // asked of others: some issuers end the grant of a client that sends the old one.
 func (g *refreshGrant) exchange(ctx context.Context, h *holding) (*renewed, error) {
-	meta, err := g.issuer.metadata(ctx)
+	meta, err := g.issuer.Metadata(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +129,8 @@ func (g *refreshGrant) exchange(ctx context.Context, h *holding) (*renewed, erro
 		x.scopes = g.refreshScopes(g.s.record, &g.req)
 	}
 	answer, err := g.requestRefresh(ctx, meta, h, g.s.record, x.scopes, &g.req)
-	if spoilt, ok := errors.AsType[*unusableAnswer](err); ok && spoilt.refresh != "" {
-		if !x.save(ctx, spoilt.refresh, func(r *record) { r.rotate(x.sent, spoilt.refresh) }) {
+	if spoilt, ok := errors.AsType[*oidc.UnusableAnswer](err); ok && spoilt.Refresh != "" {
+		if !x.save(ctx, spoilt.Refresh, func(r *record) { r.rotate(x.sent, spoilt.Refresh) }) {
 			return nil, g.req.needs(ReasonSignIn, "", nil)
 		}
 	}
@@ -143,14 +144,14 @@ func (g *refreshGrant) exchange(ctx context.Context, h *holding) (*renewed, erro
 type refreshing struct {
 	*refreshGrant
 	h      *holding
-	meta   *metadata
+	meta   *oidc.Metadata
 	sent   string   // the refresh token
 	scopes []string // sent; empty: those of the refresh token
 	start  time.Time
 }
 
 // answered keeps what the issuer has granted.
-func (x *refreshing) answered(ctx context.Context, answer *tokenAnswer) (*renewed, error) {
+func (x *refreshing) answered(ctx context.Context, answer *oidc.Answer) (*renewed, error) {
 	req := &x.req
 	took, newest := x.now().Sub(x.start), cmp.Or(answer.RefreshToken, x.sent)
 	if namesOther(x.s.record.IDToken, answer.IDToken) {
@@ -183,7 +184,7 @@ func (x *refreshing) answered(ctx context.Context, answer *tokenAnswer) (*renewe
 		return nil, errAgain{errNarrow}
 	}
 	// Granted less than asked for: only the user can add to it.
-	return nil, req.needs(ReasonConsent, "", answer.lack())
+	return nil, req.needs(ReasonConsent, "", answer.Lack())
 }
 
 // save saves what a refresh has brought, and sets the session to what it is
@@ -209,7 +210,7 @@ func (x *refreshing) save(ctx context.Context, newest string, change func(*recor
 
 // refreshedToken is the token of a refresh. If scopes were not sent, what was
 // granted before is what was asked for (RFC 6749, 6).
-func (ts *tokens) refreshedToken(r *record, answer *tokenAnswer, sent []string, req *TokenRequest) held {
+func (ts *tokens) refreshedToken(r *record, answer *oidc.Answer, sent []string, req *TokenRequest) held {
 	old := r.find(req)
 	asked := sent
 	if len(sent) == 0 {
@@ -299,7 +300,7 @@ func (ts *tokens) withReserved(scopes []string) []string {
 	return scopes
 }
 
-func (ts *tokens) requestRefresh(ctx context.Context, meta *metadata, h *holding, r *record, scopes []string, req *TokenRequest) (*tokenAnswer, error) {
+func (ts *tokens) requestRefresh(ctx context.Context, meta *oidc.Metadata, h *holding, r *record, scopes []string, req *TokenRequest) (*oidc.Answer, error) {
 	form := cloneParams(req.Params)
 	if form == nil {
 		form = url.Values{}
@@ -313,12 +314,12 @@ func (ts *tokens) requestRefresh(ctx context.Context, meta *metadata, h *holding
 		form.Set("resource", req.Resource)
 	}
 	if req.Claims != "" {
-		form.Set("claims", withCapabilities(req.Claims, ts.capabilities))
+		form.Set("claims", oidc.WithCapabilities(req.Claims, ts.capabilities))
 	}
-	answer, err := ts.issuer.requestToken(ctx, meta, form, h.ready)
+	answer, err := ts.issuer.RequestToken(ctx, meta, form, h.ready)
 	if err == nil && answer.AccessToken == "" && len(r.Tokens) > 0 {
 		// An issuer that has given this session access tokens has failed.
-		return nil, &unusableAnswer{errNoAccessToken, answer.RefreshToken}
+		return nil, answer.Unusable(oidc.ErrNoAccessToken)
 	}
 	return answer, err
 }
@@ -332,8 +333,8 @@ func namesOther(signIn, refreshed string) bool {
 		Subject string `json:"sub"`
 	}
 	// What cannot be read names nobody: such a token is not used, and that is all.
-	_ = decodeExact(claimsOf(refreshed), &after)
-	if err := decodeExact(claimsOf(signIn), &before); err != nil {
+	_ = oidc.DecodeExact(oidc.ClaimsOf(refreshed), &after)
+	if err := oidc.DecodeExact(oidc.ClaimsOf(signIn), &before); err != nil {
 		return true
 	}
 	return after.Issuer != "" && after.Issuer != before.Issuer || after.Subject != "" && after.Subject != before.Subject
@@ -342,7 +343,7 @@ func namesOther(signIn, refreshed string) bool {
 // takeHint keeps a refreshed ID token for the sign-out. One that is not as it
 // should be is not used: the access token beside it is good, and the user has
 // done nothing wrong. The user's claims stay the sign-in's in any case.
-func (ts *tokens) takeHint(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) *session {
+func (ts *tokens) takeHint(ctx context.Context, meta *oidc.Metadata, s *session, answer *oidc.Answer) *session {
 	if err := ts.checkRefreshed(ctx, meta, s, answer); err != nil {
 		ts.report.event(ctx, Event{Name: EventIDTokenIgnored, User: s.user, Err: fmt.Errorf("refreshed id token: %w", err)})
 		return s
@@ -367,15 +368,15 @@ func (ts *tokens) takeHint(ctx context.Context, meta *metadata, s *session, answ
 
 // checkRefreshed holds a refreshed ID token against the sign-in that the
 // refresh token is from (OpenID Connect Core, 12.2).
-func (ts *tokens) checkRefreshed(ctx context.Context, meta *metadata, s *session, answer *tokenAnswer) error {
-	t, err := ts.issuer.verifyIDToken(ctx, meta, answer.IDToken, expectation{accessToken: answer.AccessToken})
+func (ts *tokens) checkRefreshed(ctx context.Context, meta *oidc.Metadata, s *session, answer *oidc.Answer) error {
+	t, err := ts.issuer.VerifyIDToken(ctx, meta, answer.IDToken, oidc.Expectation{AccessToken: answer.AccessToken})
 	if err != nil {
 		return err
 	}
 	from := s.record.Origin
 	if from == nil {
-		var before idClaims
-		if err := decodeClaims(s.record.IDToken, &before); err != nil {
+		var before oidc.Claims
+		if err := oidc.DecodeClaims(s.record.IDToken, &before); err != nil {
 			return err
 		}
 		from = newOrigin(before)
@@ -393,7 +394,7 @@ func (ts *tokens) checkRefreshed(ctx context.Context, meta *metadata, s *session
 // user can mend, and what was refused because a sibling was faster.
 func (x *refreshing) failed(ctx context.Context, err error) error {
 	s, req := x.s, &x.req
-	answer, _ := errors.AsType[*tokenError](err)
+	answer, _ := errors.AsType[*oidc.TokenError](err)
 	reason := reasonFor(answer, req)
 	if reason == "" {
 		err = &temporaryError{err}
@@ -416,7 +417,7 @@ func (x *refreshing) failed(ctx context.Context, err error) error {
 	}
 	x.report.event(ctx, Event{Name: EventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
 	dead, asked := refusalKeys(s.record.Refresh, req)
-	f := refusal{Key: asked, Reason: reason, Claims: answer.claims, Time: x.now().Unix()}
+	f := refusal{Key: asked, Reason: reason, Claims: answer.Claims, Time: x.now().Unix()}
 	if reason == ReasonRefused {
 		f.Key = dead
 	}
@@ -425,5 +426,5 @@ func (x *refreshing) failed(ctx context.Context, err error) error {
 	if _, saveErr := x.records.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
 		x.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
 	}
-	return req.needs(reason, cmp.Or(answer.claims, req.Claims), err)
+	return req.needs(reason, cmp.Or(answer.Claims, req.Claims), err)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/faulty"
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
@@ -163,7 +164,7 @@ func TestRefreshHolderDies(t *testing.T) {
 			l.replicas[1].in(cookies, func(_ http.ResponseWriter, req *http.Request) {
 				secret, _ := l.replicas[1].readSecret(req)
 				if spent {
-					meta, _ := l.replicas[1].issuer.metadata(l.t.Context())
+					meta, _ := l.replicas[1].issuer.Metadata(l.t.Context())
 					other, _, err := once.Acquire(l.t.Context(), l.store, "l.other", leaseTTL)
 					if err != nil {
 						t.Fatal(err)
@@ -201,7 +202,7 @@ func TestRefreshHolderStopped(t *testing.T) {
 		l.pass(2 * time.Hour)
 		// Between lease and request the credential is loaded: stop there.
 		stopped, release := make(chan struct{}, 1), make(chan struct{})
-		l.replicas[0].issuer.credential = Rotating(func(context.Context) (Credential, error) {
+		l.replicas[0].issuer.Credential = Rotating(func(context.Context) (Credential, error) {
 			stopped <- struct{}{}
 			<-release
 			return Secret("secret"), nil
@@ -353,7 +354,7 @@ func TestRefreshedIDToken(t *testing.T) {
 		{"unsigned", func(id *signintest.IDToken) { id.Signing.Alg = "none" }, ignored},
 		{"garbage", func(id *signintest.IDToken) { id.Raw = "a.b.c" }, ignored},
 		{"encrypted", func(id *signintest.IDToken) { id.Raw = "a.b.c.d.e" }, ignored},
-		{"too large", func(id *signintest.IDToken) { id.Claims["groups"] = strings.Repeat("g", maxIDToken) }, ignored},
+		{"too large", func(id *signintest.IDToken) { id.Claims["groups"] = strings.Repeat("g", oidc.MaxIDToken) }, ignored},
 		{"no sub", func(id *signintest.IDToken) { delete(id.Claims, "sub") }, ignored},
 		{"sub a number", func(id *signintest.IDToken) { id.Claims["sub"] = 1 }, ignored},
 		{"other at_hash", func(id *signintest.IDToken) { id.Claims["at_hash"] = "other" }, ignored},

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/signintest"
 )
@@ -323,7 +324,7 @@ func TestRefreshTemporary(t *testing.T) {
 		{"redirect", signintest.Fault{Redirect: "https://evil.example/token"}},
 		{"endless", signintest.Fault{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: "{" + strings.Repeat(" ", 2<<20)}},
 		{"no access token", signintest.JSONFault(200, map[string]any{"token_type": "Bearer"})},
-		{"oversize token", signintest.JSONFault(200, map[string]any{"access_token": strings.Repeat("x", maxAccessToken+1)})},
+		{"oversize token", signintest.JSONFault(200, map[string]any{"access_token": strings.Repeat("x", oidc.MaxAccessToken+1)})},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			newLab(t, labOptions{replicas: 2, behaviour: single}, func(l *lab) {
@@ -398,8 +399,8 @@ func TestRefreshHangs(t *testing.T) {
 		l.pass(2 * time.Minute)
 		start = time.Now()
 		_, err := l.replicas[0].token(cookies, TokenRequest{})
-		if took := time.Since(start); err == nil || took > tokenTimeout+failureShared {
-			t.Errorf("Token: %v after %v, want an error within %v", err, took, tokenTimeout)
+		if took := time.Since(start); err == nil || took > oidc.TokenTimeout+failureShared {
+			t.Errorf("Token: %v after %v, want an error within %v", err, took, oidc.TokenTimeout)
 		}
 		l.replicas[0].wire.before(nil)
 		l.mustToken(0, cookies, TokenRequest{})

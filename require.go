@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/oidc"
 )
 
 // strongEnough reports whether the sign-in was recent and strong enough.
@@ -18,7 +20,7 @@ func (a *Auth) strongEnough(u *User, need Requirement) bool {
 // classes asked for, if any were.
 func meetsACR(u *User, asked []string) bool {
 	return len(asked) == 0 || slices.Contains(asked, u.ACR) ||
-		slices.ContainsFunc(u.contexts, func(c string) bool { return authContext.MatchString(c) && slices.Contains(asked, c) })
+		slices.ContainsFunc(u.contexts, func(c string) bool { return oidc.AuthContext.MatchString(c) && slices.Contains(asked, c) })
 }
 
 // unmet is what a completed round trip did not bring though it was asked for.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/site"
 )
@@ -27,7 +28,7 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, p Page, id string, e
 
 // unavailable is the page for a failure that is not the user's.
 func (a *Auth) unavailable(again site.ReturnPath, err error) Page {
-	if large, ok := errors.AsType[*tooLargeError](err); ok {
+	if large, ok := errors.AsType[*oidc.TooLargeError](err); ok {
 		p := newTooLargePage(large, again.String())
 		p.Status = http.StatusServiceUnavailable // as for any token that cannot be had
 		return p
@@ -35,7 +36,7 @@ func (a *Auth) unavailable(again site.ReturnPath, err error) Page {
 	if _, ok := errors.AsType[*once.StoreError](err); ok {
 		return newUnavailablePage(PageStoreDown, again.String(), retryAfterDown)
 	}
-	_, issuerDown := errors.AsType[*issuerError](err)
+	_, issuerDown := errors.AsType[*oidc.Error](err)
 	_, temporary := errors.AsType[*temporaryError](err)
 	if issuerDown || temporary || errors.Is(err, context.DeadlineExceeded) {
 		return newUnavailablePage(PageIssuerDown, again.String(), retryAfterDown)

@@ -150,7 +150,7 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	}
 	a.records.unindexLater(ctx, s)
 	a.report.event(ctx, Event{Name: EventSignedOut, User: s.user})
-	if meta, err := a.issuer.metadata(r.Context()); err == nil {
+	if meta, err := a.issuer.Metadata(r.Context()); err == nil {
 		a.tokens.revoke(ctx, meta, s.record.Refresh)
 	}
 	return s, nil
@@ -178,7 +178,7 @@ func (a *Auth) besides(s *session, b *browser) *ending {
 // be asked: here the user is signed out already.
 func (a *Auth) endSessionURL(r *http.Request, s *session, home site.Site) string {
 	landing := home.Path(a.cfg.SignedOutPath)
-	meta, err := a.issuer.metadata(r.Context())
+	meta, err := a.issuer.Metadata(r.Context())
 	if err != nil || meta.EndSessionEndpoint == "" {
 		return site.NewReturnPath(landing).String()
 	}

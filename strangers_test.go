@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/signintest"
 )
@@ -119,7 +120,7 @@ func newStrangers(l *lab, edit func(*Config)) *strangers {
 func (s *strangers) requests(target string) []*http.Request {
 	issuer := s.cfg.Issuer
 	unsigned := seal.Encode([]byte(`{"alg":"RS256","typ":"logout+jwt"}`)) + "." +
-		seal.Encode([]byte(`{"iss":"`+issuer+`","aud":"client","sub":"alice","jti":"1","events":{"`+logoutEvent+`":{}}}`)) + ".AAAA"
+		seal.Encode([]byte(`{"iss":"`+issuer+`","aud":"client","sub":"alice","jti":"1","events":{"`+oidc.LogoutEvent+`":{}}}`)) + ".AAAA"
 	cookies := "__Host-signin=AAAA; __Host-signin-browser=" + seal.Encode(make([]byte, secretLen))
 	var all []*http.Request
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT"} {

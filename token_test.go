@@ -14,28 +14,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/text"
 	"golang.org/x/oauth2"
 )
-
-func TestTokenLifetimes(t *testing.T) {
-	for in, want := range map[string]seconds{
-		`3600`: {time.Hour, true}, `"3600"`: {time.Hour, true}, `3599.7`: {3599 * time.Second, true},
-		`0`: {0, true}, `-1`: {0, true}, `1e300`: {100 * 365 * 24 * time.Hour, true}, `"inf"`: {100 * 365 * 24 * time.Hour, true},
-		`null`: {}, `""`: {}, `"soon"`: {}, `"NaN"`: {}, `{}`: {}, `[1]`: {}, `true`: {},
-	} {
-		var answer tokenAnswer
-		if err := json.Unmarshal([]byte(`{"refresh_token":"r","expires_in":`+in+`,"refresh_token":"r"}`), &answer); err != nil || answer.ExpiresIn != want || answer.RefreshToken != "r" {
-			t.Errorf("expires_in %s: %+v, %v; want %+v", in, answer.ExpiresIn, err, want)
-		}
-	}
-}
 
 func TestTokenScopeValues(t *testing.T) {
 	for in, want := range map[string][]string{
 		`"a b"`: {"a", "b"}, `" a  b "`: {"a", "b"}, `["a","b"]`: {"a", "b"}, `""`: nil, `null`: nil, `[]`: nil, `7`: nil, `{"a":1}`: nil,
 	} {
-		var answer tokenAnswer
+		var answer oidc.Answer
 		if err := json.Unmarshal([]byte(`{"scope":`+in+`}`), &answer); err != nil || !slices.Equal(answer.Scope, want) {
 			t.Errorf("scope %s: %q, %v; want %q", in, answer.Scope, err, want)
 		}
@@ -48,7 +36,7 @@ func TestTokenRetryAfter(t *testing.T) {
 		"30": 30 * time.Second, "100000": 5 * time.Minute, "99999999999999999999": 0, "-5": 0, "": 0, "soon": 0,
 		"Tue, 01 Jan 2030 00:01:00 GMT": time.Minute, "Tue, 01 Jan 2036 00:01:00 GMT": 5 * time.Minute,
 	} {
-		got := retryAfter(http.Header{"Retry-After": {in}}, now)
+		got := oidc.RetryAfter(http.Header{"Retry-After": {in}}, now)
 		if want == 0 && got.After(now) || want != 0 && got.Sub(now) != want {
 			t.Errorf("Retry-After %q: %v, want %v", in, got.Sub(now), want)
 		}
@@ -93,9 +81,9 @@ func TestTokenEchoes(t *testing.T) {
 				}))
 				defer srv.Close()
 				a := newApp(t)
-				a.Auth.issuer.client = srv.Client()
+				a.Auth.issuer.Client = srv.Client()
 				form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secret}}
-				_, err := a.Auth.issuer.requestToken(t.Context(), &metadata{TokenEndpoint: srv.URL}, form, nil)
+				_, err := a.Auth.issuer.RequestToken(t.Context(), &oidc.Metadata{TokenEndpoint: srv.URL}, form, nil)
 				if err == nil {
 					t.Fatal("no error")
 				}
@@ -127,11 +115,11 @@ func TestClaimsContexts(t *testing.T) {
 		{`{"id_token":null}`, []string{"c1"}, true, `{"id_token":{"acrs":{"essential":true,"value":"c1"}}}`},
 		{`[`, []string{"c1"}, true, `[`},
 	} {
-		if got := withContexts(tc.claims, tc.contexts, tc.required); got != tc.want {
+		if got := oidc.WithContexts(tc.claims, tc.contexts, tc.required); got != tc.want {
 			t.Errorf("%s with %v: %s, want %s", tc.claims, tc.contexts, got, tc.want)
 		}
 	}
-	contexts, classes := splitContexts([]string{"c1", "mfa", "c99", "c0", "c100", "c01", "C1", "xc1"})
+	contexts, classes := oidc.SplitContexts([]string{"c1", "mfa", "c99", "c0", "c100", "c01", "C1", "xc1"})
 	if strings.Join(contexts, " ") != "c1 c99" || strings.Join(classes, " ") != "mfa c0 c100 c01 C1 xc1" {
 		t.Errorf("contexts %v, classes %v", contexts, classes)
 	}
@@ -145,10 +133,10 @@ func TestTokenCapabilities(t *testing.T) {
 		{`{"id_token":{"a":1}}`, `{"access_token":{"xms_cc":{"values":["cp1"]}},"id_token":{"a":1}}`},
 		{`null`, `null`}, {`[`, `[`},
 	} {
-		if got := withCapabilities(tc.claims, []string{"cp1"}); got != tc.want {
+		if got := oidc.WithCapabilities(tc.claims, []string{"cp1"}); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.claims, got, tc.want)
 		}
-		if got := withCapabilities(tc.claims, nil); got != tc.claims {
+		if got := oidc.WithCapabilities(tc.claims, nil); got != tc.claims {
 			t.Errorf("%s: %s without capabilities", tc.claims, got)
 		}
 	}

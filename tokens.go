@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
@@ -17,7 +18,7 @@ import (
 // one request is sent, however many ask, on however many replicas.
 type tokens struct {
 	records *records
-	issuer  *issuer
+	issuer  *oidc.Issuer
 	store   Store        // of leases and of the application's own tokens
 	keys    seal.Keyring // of the latter
 	chores  *once.Chores
@@ -130,7 +131,7 @@ func (ts *tokens) obtainLeased(ctx context.Context, g grant) (*renewed, error) {
 			return r, err
 		}
 	}
-	ts.issuer.metadata(ctx) // which may take its time, rather now than under the lease
+	ts.issuer.Metadata(ctx) // which may take its time, rather now than under the lease
 	h := &holding{}
 	if down == nil {
 		key, ttl := g.lease()
@@ -240,13 +241,13 @@ func (ts *tokens) worthAsking(s *session, req *TokenRequest, now time.Time) bool
 }
 
 // revoke gives a refresh token back (RFC 7009), without anyone waiting.
-func (ts *tokens) revoke(ctx context.Context, meta *metadata, refresh string) {
+func (ts *tokens) revoke(ctx context.Context, meta *oidc.Metadata, refresh string) {
 	if meta.RevocationEndpoint == "" || refresh == "" {
 		return
 	}
-	ts.chores.Go(ctx, "revoke."+seal.StoreKey("v", []byte(refresh)), tokenTimeout, func(ctx context.Context) {
+	ts.chores.Go(ctx, "revoke."+seal.StoreKey("v", []byte(refresh)), oidc.TokenTimeout, func(ctx context.Context) {
 		form := url.Values{"token": {refresh}, "token_type_hint": {"refresh_token"}}
-		resp, _, _, err := ts.issuer.post(ctx, meta, meta.RevocationEndpoint, form, nil)
+		resp, _, _, err := ts.issuer.Post(ctx, meta, meta.RevocationEndpoint, form, nil)
 		if err == nil && resp.StatusCode/100 != 2 {
 			err = fmt.Errorf("revocation endpoint answered with status %d", resp.StatusCode)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/faulty"
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -317,7 +318,7 @@ func TestTokenClaims(t *testing.T) {
 			}
 			l.refreshes(1)
 		}
-		for _, bad := range []string{"x", "[]", `"a"`, "null", "{" + strings.Repeat(" ", maxClaims) + "}"} {
+		for _, bad := range []string{"x", "[]", `"a"`, "null", "{" + strings.Repeat(" ", oidc.MaxClaims) + "}"} {
 			_, err := l.replicas[0].token(cookies, TokenRequest{Claims: bad})
 			if _, interaction := errors.AsType[*InteractionRequiredError](err); err == nil || interaction {
 				t.Errorf("claims %.20s: %v", bad, err)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/seed454743b5/signin/internal/family"
+	"github.com/seed454743b5/signin/internal/oidc"
 )
 
 // User is who signed in, as the issuer said at that moment. The pair of Issuer
@@ -42,11 +43,11 @@ type User struct {
 	contexts  []string // acrs: Entra's authentication contexts
 }
 
-func newUser(t idClaims, raw, homeAccount, nameClaim string) *User {
+func newUser(t oidc.Claims, raw, homeAccount, nameClaim string) *User {
 	u := &User{
 		Issuer: t.Issuer, Subject: t.Subject, Tenant: t.Tenant, ObjectID: t.ObjectID,
 		HomeAccount: homeAccount, ACR: t.ACR, sid: t.SessionID,
-		RawClaims: claimsOf(raw), nameClaim: nameClaim,
+		RawClaims: oidc.ClaimsOf(raw), nameClaim: nameClaim,
 	}
 	// Only Entra's, whose issuers name the tenant: elsewhere a user may be able
 	// to choose what stands in a claim of that name.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/oidc"
 )
 
 const (
@@ -52,9 +54,9 @@ func (c *authChallenge) claims() string {
 	raw := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(given, "="))
 	plain, err := base64.RawStdEncoding.DecodeString(raw)
 	if err != nil {
-		return validClaims(given)
+		return oidc.ValidClaims(given)
 	}
-	return validClaims(string(plain))
+	return oidc.ValidClaims(string(plain))
 }
 
 // asksStepUp reports whether the challenge carries what a sign-in has to be

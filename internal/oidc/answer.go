@@ -1,4 +1,4 @@
-package signin
+package oidc
 
 import (
 	"bytes"
@@ -18,34 +18,34 @@ import (
 const (
 	// What a record can take beside its ID token: a store holds 256 KiB. Issuers
 	// that list a user's roles in access tokens make some of 30 KB.
-	maxAccessToken  = 64 << 10
-	maxRefreshToken = 64 << 10
+	MaxAccessToken  = 64 << 10
+	MaxRefreshToken = 64 << 10
 
-	// maxScope bounds the scopes that an answer names, with spaces between.
-	maxScope = 4 << 10
+	// MaxScope bounds the scopes that an answer names, with spaces between.
+	MaxScope = 4 << 10
 )
 
-// tokenAnswer is a successful answer of the token endpoint (RFC 6749, 5.1). A
+// Answer is a successful answer of the token endpoint (RFC 6749, 5.1). A
 // loose member that is odd counts as absent.
-type tokenAnswer struct {
+type Answer struct {
 	AccessToken  string     `json:"access_token" loose:"true"` // empty: a sign-in does without
 	TokenType    string     `json:"token_type"`
 	RefreshToken string     `json:"refresh_token" loose:"true"`
 	IDToken      string     `json:"id_token" loose:"true"`
-	Scope        scopeValue `json:"scope"` // empty: as asked
-	ExpiresIn    seconds    `json:"expires_in"`
-	RefreshIn    seconds    `json:"refresh_in"` // Entra: renew from then on
+	Scope        ScopeValue `json:"scope"` // empty: as asked
+	ExpiresIn    Seconds    `json:"expires_in"`
+	RefreshIn    Seconds    `json:"refresh_in"` // Entra: renew from then on
 	ClientInfo   string     `json:"client_info" loose:"true"`
 
-	asked time.Time // when it was asked for
+	Asked time.Time // when it was asked for
 }
 
-// scopeValue is the scopes granted: one string, though some issuers send a
+// ScopeValue is the scopes granted: one string, though some issuers send a
 // list. What is neither is as good as absent: a refresh token that stands
 // beside it must not be lost for it.
-type scopeValue []string
+type ScopeValue []string
 
-func (v *scopeValue) UnmarshalJSON(b []byte) error {
+func (v *ScopeValue) UnmarshalJSON(b []byte) error {
 	var text string
 	if json.Unmarshal(b, &text) == nil {
 		*v = strings.Fields(text)
@@ -58,28 +58,28 @@ func (v *scopeValue) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// seconds is a lifetime. Some issuers send it as a string; zero is not the
+// Seconds is a lifetime. Some issuers send it as a string; zero is not the
 // same as absent, and what is no number is.
-type seconds struct {
+type Seconds struct {
 	time.Duration
-	present bool
+	Present bool
 }
 
-func (s *seconds) UnmarshalJSON(b []byte) error {
+func (s *Seconds) UnmarshalJSON(b []byte) error {
 	n, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64)
 	if err != nil || math.IsNaN(n) {
 		return nil
 	}
 	// A century is as good as for ever, and does not overflow.
 	n = max(0, min(n, 100*365*24*3600))
-	*s = seconds{time.Duration(n) * time.Second, true}
+	*s = Seconds{time.Duration(n) * time.Second, true}
 	return nil
 }
 
 // readTokenAnswer reads an answer of the token endpoint by what it says, before its
 // label: issuers send errors as text/plain, answers without a type, with status
 // 201, or after a byte order mark. sent is what must not be logged.
-func readTokenAnswer(resp *http.Response, body []byte, sent []string, now time.Time) (*tokenAnswer, error) {
+func readTokenAnswer(resp *http.Response, body []byte, sent []string, now time.Time) (*Answer, error) {
 	body = withoutMark(body)
 	var fault struct {
 		Code        string `json:"error" loose:"true"`
@@ -87,9 +87,9 @@ func readTokenAnswer(resp *http.Response, body []byte, sent []string, now time.T
 		Suberror    string `json:"suberror" loose:"true"` // Entra: why
 		Claims      string `json:"claims" loose:"true"`   // Entra: what would satisfy it
 	}
-	isJSON := decodeExact(body, &fault) == nil
+	isJSON := DecodeExact(body, &fault) == nil
 	if !grants(resp) || fault.Code != "" {
-		return nil, &tokenError{
+		return nil, &TokenError{
 			RetrieveError: &oauth2.RetrieveError{
 				// Its status text would be the issuer's, or an echo, and its cookies are nobody's.
 				Response: &http.Response{Status: strconv.Itoa(resp.StatusCode), StatusCode: resp.StatusCode, Header: withoutCookies(resp.Header), Body: http.NoBody},
@@ -97,16 +97,16 @@ func readTokenAnswer(resp *http.Response, body []byte, sent []string, now time.T
 				ErrorCode:        text.Clean(fault.Code, sent, 100),
 				ErrorDescription: text.Clean(fault.Description, sent, 300),
 			},
-			suberror:   text.Clean(fault.Suberror, sent, 100),
-			claims:     validClaims(fault.Claims),
-			retryAfter: retryAfter(resp.Header, now),
+			Suberror:   text.Clean(fault.Suberror, sent, 100),
+			Claims:     ValidClaims(fault.Claims),
+			RetryAfter: RetryAfter(resp.Header, now),
 		}
 	}
 	if !isJSON {
 		return nil, newUnusableAnswer(fmt.Errorf("token endpoint answered with no JSON object but with %q", text.Clean(resp.Header.Get("Content-Type"), sent, 100)), body)
 	}
-	answer := &tokenAnswer{}
-	if err := decodeExact(body, answer); err != nil {
+	answer := &Answer{}
+	if err := DecodeExact(body, answer); err != nil {
 		return nil, newUnusableAnswer(fmt.Errorf("token endpoint answered with JSON of an unexpected shape: %w", err), body)
 	}
 	if err := answer.check(); err != nil {
@@ -120,66 +120,72 @@ func grants(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated
 }
 
-// errNoAccessToken reports an answer that has nothing for calls of APIs.
-var errNoAccessToken = errors.New("token endpoint answered without an access token")
+// ErrNoAccessToken reports an answer that has nothing for calls of APIs.
+var ErrNoAccessToken = errors.New("token endpoint answered without an access token")
 
-// lack says that there is no access token, where there is none.
-func (t *tokenAnswer) lack() error {
+// Lack says that there is no access token, where there is none.
+func (t *Answer) Lack() error {
 	if t.AccessToken == "" {
-		return errNoAccessToken
+		return ErrNoAccessToken
 	}
 	return nil
 }
 
 // check reports why the tokens of an answer cannot be used. An ID token is
 // judged elsewhere: an odd one does not spoil what stands beside it.
-func (t *tokenAnswer) check() error {
+func (t *Answer) check() error {
 	switch {
 	case t.AccessToken == "" && t.IDToken == "":
-		return errNoAccessToken
+		return ErrNoAccessToken
 	case t.TokenType != "" && !strings.EqualFold(t.TokenType, "Bearer"):
 		return errors.New("token endpoint answered with a token that is not a bearer token")
-	case len(t.AccessToken) > maxAccessToken:
-		return &tooLargeError{"the access token", len(t.AccessToken), maxAccessToken}
-	case len(t.RefreshToken) > maxRefreshToken:
-		return &tooLargeError{"the refresh token", len(t.RefreshToken), maxRefreshToken}
+	case len(t.AccessToken) > MaxAccessToken:
+		return &TooLargeError{"the access token", len(t.AccessToken), MaxAccessToken}
+	case len(t.RefreshToken) > MaxRefreshToken:
+		return &TooLargeError{"the refresh token", len(t.RefreshToken), MaxRefreshToken}
 	}
-	if n := len(strings.Join(t.Scope, " ")); n > maxScope {
-		return &tooLargeError{"the list of scopes", n, maxScope}
+	if n := len(strings.Join(t.Scope, " ")); n > MaxScope {
+		return &TooLargeError{"the list of scopes", n, MaxScope}
 	}
 	return nil
 }
 
-// tooLargeError reports a part of the issuer's answer that a session cannot
+// TooLargeError reports a part of the issuer's answer that a session cannot
 // hold. Trying again does not help.
-type tooLargeError struct {
+type TooLargeError struct {
 	what        string
 	size, limit int // in bytes
 }
 
-func (e *tooLargeError) Error() string {
+// TooLarge says that a part of an answer has more bytes than limit.
+func TooLarge(what string, size, limit int) error { return &TooLargeError{what, size, limit} }
+
+func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("%s is too large: %d bytes, and the limit is %d", e.what, e.size, e.limit)
 }
 
-// unusableAnswer is an answer of the token endpoint that grants something and
+// UnusableAnswer is an answer of the token endpoint that grants something and
 // cannot be used. The issuer has done its part: the code is spent, or the
 // refresh token that was sent has been replaced by the one in the answer.
-type unusableAnswer struct {
+type UnusableAnswer struct {
 	cause   error
-	refresh string // empty: none could be read
+	Refresh string // empty: none could be read
 }
 
-func newUnusableAnswer(cause error, body []byte) *unusableAnswer {
-	return &unusableAnswer{cause, refreshTokenIn(body)}
+func newUnusableAnswer(cause error, body []byte) *UnusableAnswer {
+	return &UnusableAnswer{cause, RefreshTokenIn(body)}
 }
 
-func (e *unusableAnswer) Error() string { return e.cause.Error() }
-func (e *unusableAnswer) Unwrap() error { return e.cause }
+// Unusable says why an answer that came in good order cannot be used.
+func (t *Answer) Unusable(cause error) error { return &UnusableAnswer{cause, t.RefreshToken} }
 
-// refreshTokenIn returns the refresh token in the body of an answer that is
+func (e *UnusableAnswer) Error() string { return e.cause.Error() }
+func (e *UnusableAnswer) Unwrap() error { return e.cause }
+
+// RefreshTokenIn returns the refresh token in the body of an answer that is
 // labelled wrongly, cut off, or odd in another member. It is empty if there is
 // none to be read.
-func refreshTokenIn(body []byte) (refresh string) {
+func RefreshTokenIn(body []byte) (refresh string) {
 	d := json.NewDecoder(bytes.NewReader(withoutMark(body)))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {
 		return ""
@@ -191,7 +197,7 @@ func refreshTokenIn(body []byte) (refresh string) {
 			return refresh // cut off in this member
 		}
 		var text string
-		if name == "refresh_token" && json.Unmarshal(value, &text) == nil && len(text) <= maxRefreshToken {
+		if name == "refresh_token" && json.Unmarshal(value, &text) == nil && len(text) <= MaxRefreshToken {
 			refresh = text
 		}
 	}

@@ -1,4 +1,4 @@
-package signin
+package oidc
 
 import (
 	"context"
@@ -18,42 +18,42 @@ import (
 )
 
 const (
-	// tokenTimeout bounds one token request.
-	tokenTimeout = 15 * time.Second
+	// TokenTimeout bounds one token request.
+	TokenTimeout = 15 * time.Second
 
 	// maxAnswer bounds what is read of any answer of the issuer's.
 	maxAnswer = 1 << 20
 
-	// maxClaims bounds a claims request, which travels in a URL.
-	maxClaims = 4 << 10
+	// MaxClaims bounds a claims request, which travels in a URL.
+	MaxClaims = 4 << 10
 )
 
-// requestToken sends one token request and, with one exception, never a
+// RequestToken sends one token request and, with one exception, never a
 // second: a code or a single-use refresh token that meets an error may have
 // been spent. The exception is a client that was refused before the issuer
 // looked at the grant and has another credential by now; and even then a code
 // is not sent again, for some issuers take that for theft.
 //
 // ready, if not nil, is asked at the last moment before the request is sent.
-func (i *issuer) requestToken(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
+func (i *Issuer) RequestToken(ctx context.Context, meta *Metadata, form url.Values, ready func(context.Context) error) (*Answer, error) {
 	answer, err := i.requestTokenOnce(ctx, meta, form, ready)
-	refused, _ := errors.AsType[*tokenError](err)
-	if refused == nil || refused.ErrorCode != "invalid_client" || !clientauth.Reload(i.credential) || form.Get("grant_type") == "authorization_code" {
+	refused, _ := errors.AsType[*TokenError](err)
+	if refused == nil || refused.ErrorCode != "invalid_client" || !clientauth.Reload(i.Credential) || form.Get("grant_type") == "authorization_code" {
 		return answer, err
 	}
 	return i.requestTokenOnce(ctx, meta, form, ready)
 }
 
-func (i *issuer) requestTokenOnce(ctx context.Context, meta *metadata, form url.Values, ready func(context.Context) error) (*tokenAnswer, error) {
-	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+func (i *Issuer) requestTokenOnce(ctx context.Context, meta *Metadata, form url.Values, ready func(context.Context) error) (*Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, TokenTimeout)
 	defer cancel()
 	if form.Get("claims") == "" {
-		if claims := withCapabilities("", i.capabilities); claims != "" {
+		if claims := WithCapabilities("", i.capabilities); claims != "" {
 			form.Set("claims", claims)
 		}
 	}
 	asked := i.now() // lifetimes count from then
-	resp, body, sent, err := i.post(ctx, meta, meta.TokenEndpoint, form, ready)
+	resp, body, sent, err := i.Post(ctx, meta, meta.TokenEndpoint, form, ready)
 	if err != nil {
 		if resp != nil && grants(resp) {
 			err = newUnusableAnswer(err, body) // of which only a part could be read
@@ -64,24 +64,24 @@ func (i *issuer) requestTokenOnce(ctx context.Context, meta *metadata, form url.
 	if err != nil {
 		return nil, err
 	}
-	answer.asked = asked
+	answer.Asked = asked
 	return answer, nil
 }
 
-// post posts form to an endpoint of the issuer, with the client's proof.
+// Post posts form to an endpoint of the issuer, with the client's proof.
 // sent is what must not be logged should the answer echo it.
 // ready, if not nil, is asked just before. When an answer cannot be read to its
 // end, post returns what could be read, beside the error.
-func (i *issuer) post(ctx context.Context, meta *metadata, endpoint string, form url.Values, ready func(context.Context) error) (resp *http.Response, body []byte, sent []string, err error) {
+func (i *Issuer) Post(ctx context.Context, meta *Metadata, endpoint string, form url.Values, ready func(context.Context) error) (resp *http.Response, body []byte, sent []string, err error) {
 	header := http.Header{
 		"Content-Type": {"application/x-www-form-urlencoded"},
 		"Accept":       {"application/json"},
 	}
 	in := clientauth.Request{
-		ClientID: i.clientID, Issuer: meta.Issuer, Endpoint: meta.TokenEndpoint,
+		ClientID: i.ClientID, Issuer: meta.Issuer, Endpoint: meta.TokenEndpoint,
 		Methods: meta.TokenAuthMethods, SigningAlgs: meta.TokenAuthAlgs, Now: i.now,
 	}
-	if err := clientauth.Authenticate(ctx, i.credential, in, form, header); err != nil {
+	if err := clientauth.Authenticate(ctx, i.Credential, in, form, header); err != nil {
 		return nil, nil, nil, fmt.Errorf("authenticating the client: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
@@ -106,7 +106,7 @@ func (i *issuer) post(ctx context.Context, meta *metadata, endpoint string, form
 			return nil, nil, nil, err
 		}
 	}
-	resp, err = i.client.Do(req)
+	resp, err = i.Client.Do(req)
 	if err != nil {
 		// net/http quotes an answer that it cannot read.
 		return nil, nil, nil, fmt.Errorf("token request: %w", newCleanError(withoutURL(err), sent))
@@ -121,13 +121,13 @@ func (i *issuer) post(ctx context.Context, meta *metadata, endpoint string, form
 	return resp, body, sent, err
 }
 
-// tokenError is an error answer of the token endpoint (RFC 6749, 5.2), with
+// TokenError is an error answer of the token endpoint (RFC 6749, 5.2), with
 // what Entra adds to it. An [*oauth2.RetrieveError] can be had from it.
-type tokenError struct {
+type TokenError struct {
 	*oauth2.RetrieveError
-	suberror   string
-	claims     string
-	retryAfter time.Time
+	Suberror   string
+	Claims     string
+	RetryAfter time.Time
 }
 
 func withoutCookies(h http.Header) http.Header {
@@ -136,19 +136,19 @@ func withoutCookies(h http.Header) http.Header {
 	return h
 }
 
-func (e *tokenError) Error() string {
+func (e *TokenError) Error() string {
 	if e.ErrorCode == "" {
-		return "token endpoint answered with status " + strconv.Itoa(e.status())
+		return "token endpoint answered with status " + strconv.Itoa(e.Status())
 	}
 	return strings.TrimSuffix("token endpoint answered with "+e.ErrorCode+": "+e.ErrorDescription, ": ")
 }
 
-func (e *tokenError) Unwrap() error { return e.RetrieveError }
-func (e *tokenError) status() int   { return e.Response.StatusCode }
+func (e *TokenError) Unwrap() error { return e.RetrieveError }
+func (e *TokenError) Status() int   { return e.Response.StatusCode }
 
-// retryAfter is when the issuer wants to be asked again, at most five minutes
+// RetryAfter is when the issuer wants to be asked again, at most five minutes
 // from now (RFC 9110, 10.2.3).
-func retryAfter(h http.Header, now time.Time) time.Time {
+func RetryAfter(h http.Header, now time.Time) time.Time {
 	v := h.Get("Retry-After")
 	var t time.Time
 	if n, err := strconv.Atoi(v); err == nil && n > 0 {
@@ -182,4 +182,19 @@ func withoutURL(err error) error {
 		return u.Err
 	}
 	return err
+}
+
+// Passes reports whether what failed may succeed later, though nobody does
+// anything about it. A nil e is a request without an answer.
+func (e *TokenError) Passes() bool {
+	if e == nil || e.Status() >= 500 || e.Status() == http.StatusTooManyRequests || e.Status() == http.StatusRequestTimeout {
+		return true
+	}
+	switch e.ErrorCode {
+	case "", // not an OAuth answer: a proxy's, or a wrong address
+		"temporarily_unavailable", "server_error", "slow_down",
+		"error": // Hydra, under load
+		return true
+	}
+	return false
 }

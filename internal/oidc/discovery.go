@@ -1,4 +1,4 @@
-package signin
+package oidc
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 	"github.com/seed454743b5/signin/internal/site"
 )
 
-// metadata is what we use of the discovery document (OpenID Connect
+// Metadata is what we use of the discovery document (OpenID Connect
 // Discovery, 3; RFC 8414, 2). A loose member that is odd counts as absent.
-type metadata struct {
+type Metadata struct {
 	Issuer                string  `json:"issuer"`
 	AuthorizationEndpoint string  `json:"authorization_endpoint"`
 	TokenEndpoint         string  `json:"token_endpoint"`
@@ -27,12 +27,12 @@ type metadata struct {
 	SigningAlgs           strs    `json:"id_token_signing_alg_values_supported"`
 	AnnouncesIss          boolean `json:"authorization_response_iss_parameter_supported" loose:"true"`
 
-	rule family.Rule
-	keys tokenVerifier
+	Rule family.Rule
+	Keys TokenVerifier
 
 	// logoutKeys verify logout tokens, which anybody may post: what they cost
 	// in fetches of keys is not taken from the sign-ins.
-	logoutKeys tokenVerifier
+	LogoutKeys TokenVerifier
 }
 
 // strs is a list of strings. What else stands in the list is left out, and one
@@ -74,21 +74,21 @@ func (v *boolean) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// discover fetches and judges the discovery document. What we cannot do
+// Discover fetches and judges the discovery document. What we cannot do
 // without is an error; what we can do without counts as absent, and the log
 // says so.
-func (i *issuer) discover(ctx context.Context) (*metadata, error) {
-	from := strings.TrimSuffix(i.url, "/") + "/.well-known/openid-configuration"
-	body, err := getBounded(ctx, i.client, from)
+func (i *Issuer) Discover(ctx context.Context) (*Metadata, error) {
+	from := strings.TrimSuffix(i.URL, "/") + "/.well-known/openid-configuration"
+	body, err := getBounded(ctx, i.Client, from)
 	if err != nil {
 		return nil, fmt.Errorf("discovery: %s: %w", from, bounded(err))
 	}
-	meta := &metadata{}
+	meta := &Metadata{}
 	odd, err := decodeNaming(withoutMark(body), meta)
 	if err != nil {
 		return nil, fmt.Errorf("discovery: %s: %w", from, bounded(err))
 	}
-	if meta.rule, err = family.NewRule(i.url, meta.Issuer, i.tenants); err != nil {
+	if meta.Rule, err = family.NewRule(i.URL, meta.Issuer, i.Tenants); err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
 	if err := meta.checkEndpoints(); err != nil {
@@ -101,13 +101,13 @@ func (i *issuer) discover(ctx context.Context) (*metadata, error) {
 	if err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
 	}
-	meta.keys = tokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.rule}
-	meta.logoutKeys = tokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.rule}
+	meta.Keys = TokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.Rule}
+	meta.LogoutKeys = TokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.Rule}
 	return meta, nil
 }
 
 // checkEndpoints judges the endpoints without which nobody can sign in.
-func (m *metadata) checkEndpoints() error {
+func (m *Metadata) checkEndpoints() error {
 	for _, e := range []struct{ name, url string }{
 		{"authorization_endpoint", m.AuthorizationEndpoint},
 		{"token_endpoint", m.TokenEndpoint},
@@ -123,7 +123,7 @@ func (m *metadata) checkEndpoints() error {
 // dropOdd empties the optional endpoints that cannot be used, and says why.
 // Their URLs are in no other use: what is not https would carry an ID token or
 // a refresh token in the clear.
-func (m *metadata) dropOdd() (odd []error) {
+func (m *Metadata) dropOdd() (odd []error) {
 	for _, e := range []struct {
 		name string
 		url  *string

@@ -1,4 +1,4 @@
-package signin
+package oidc
 
 import (
 	"encoding/json"
@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// validClaims returns a claims request (OpenID Connect Core, 5.5) if it is
+// ValidClaims returns a claims request (OpenID Connect Core, 5.5) if it is
 // one, a JSON object of bounded size, else nothing.
-func validClaims(claims string) string {
+func ValidClaims(claims string) string {
 	var object map[string]json.RawMessage
-	if len(claims) > maxClaims || json.Unmarshal([]byte(claims), &object) != nil || object == nil {
+	if len(claims) > MaxClaims || json.Unmarshal([]byte(claims), &object) != nil || object == nil {
 		return ""
 	}
 	return claims
 }
 
-// withCapabilities adds what the client is capable of to a claims request, as
+// WithCapabilities adds what the client is capable of to a claims request, as
 // Entra reads it: {"access_token":{"xms_cc":{"values":["cp1"]}}}. What the
 // request says otherwise stays. A request that is no JSON object is left as it
 // is, for its sender to be told.
-func withCapabilities(claims string, capabilities []string) string {
+func WithCapabilities(claims string, capabilities []string) string {
 	if len(capabilities) == 0 {
 		return claims
 	}
@@ -40,10 +40,10 @@ func withCapabilities(claims string, capabilities []string) string {
 	})
 }
 
-// withContexts adds Entra's authentication contexts to a claims request, any of
+// WithContexts adds Entra's authentication contexts to a claims request, any of
 // which will do. A page's Requirement is about the sign-in, so it wants them in
 // the ID token; what an API asks for it judges by its access token.
-func withContexts(claims string, contexts []string, required bool) string {
+func WithContexts(claims string, contexts []string, required bool) string {
 	if len(contexts) == 0 {
 		return claims
 	}
@@ -65,7 +65,7 @@ func editClaims(claims string, edit func(member func(name string) map[string]any
 	if claims != "" {
 		d := json.NewDecoder(strings.NewReader(claims))
 		d.UseNumber() // large ones stay as they are
-		if validClaims(claims) == "" || d.Decode(&request) != nil {
+		if ValidClaims(claims) == "" || d.Decode(&request) != nil {
 			return claims
 		}
 	}
@@ -84,14 +84,14 @@ func editClaims(claims string, edit func(member func(name string) map[string]any
 	return string(merged)
 }
 
-// authContext is what Entra calls an authentication context, c1 to c99.
-var authContext = regexp.MustCompile(`^c[1-9][0-9]?$`)
+// AuthContext is what Entra calls an authentication context, c1 to c99.
+var AuthContext = regexp.MustCompile(`^c[1-9][0-9]?$`)
 
-// splitContexts tells Entra's authentication contexts, which are asked for by a
+// SplitContexts tells Entra's authentication contexts, which are asked for by a
 // claims request, from other classes, which acr_values carries.
-func splitContexts(acr []string) (contexts, classes []string) {
+func SplitContexts(acr []string) (contexts, classes []string) {
 	for _, value := range acr {
-		if authContext.MatchString(value) {
+		if AuthContext.MatchString(value) {
 			contexts = append(contexts, value)
 		} else {
 			classes = append(classes, value)

@@ -1,4 +1,4 @@
-package signin
+package oidc
 
 import (
 	"bytes"
@@ -21,12 +21,12 @@ import (
 )
 
 const (
-	// maxKeys bounds what a token without kid is tried with. Entra's largest
+	// MaxKeys bounds what a token without kid is tried with. Entra's largest
 	// set has about twenty.
-	maxKeys = 100
+	MaxKeys = 100
 
 	// A shorter RSA key can be factored; a longer one only costs time.
-	minRSABits = 2048
+	MinRSABits = 2048
 	maxRSABits = 16384
 )
 
@@ -35,7 +35,7 @@ const (
 // odd certificate or an unknown kind of key costs that key at most. It is
 // never modified.
 type keySet struct {
-	keys []signingKey
+	Keys []signingKey
 	odd  map[string]error // why a key is not used, by kid
 }
 
@@ -43,11 +43,11 @@ type keySet struct {
 type signingKey struct {
 	id     string           // kid; empty: may be any token's (RFC 7517, 4.5)
 	issuer string           // Entra: the issuer it signs for; else empty
-	public crypto.PublicKey // *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
+	Public crypto.PublicKey // *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
 }
 
-// parseKeySet reads a key set. It fails if no key in it can be used.
-func parseKeySet(body []byte) (*keySet, error) {
+// ParseKeySet reads a key set. It fails if no key in it can be used.
+func ParseKeySet(body []byte) (*keySet, error) {
 	var members map[string]json.RawMessage
 	var list []json.RawMessage
 	if json.Unmarshal(withoutMark(body), &members) != nil || json.Unmarshal(members["keys"], &list) != nil {
@@ -56,12 +56,12 @@ func parseKeySet(body []byte) (*keySet, error) {
 	set := &keySet{odd: map[string]error{}}
 	var first error
 	for i, raw := range list {
-		if len(set.keys) == maxKeys {
+		if len(set.Keys) == MaxKeys {
 			break
 		}
-		key, err := parseSigningKey(raw)
+		key, err := ParseSigningKey(raw)
 		if err == nil {
-			set.keys = append(set.keys, key)
+			set.Keys = append(set.Keys, key)
 			continue
 		}
 		if set.odd[key.id] = err; first == nil {
@@ -71,15 +71,15 @@ func parseKeySet(body []byte) (*keySet, error) {
 	switch {
 	case len(list) == 0:
 		return nil, errors.New("the key set is empty")
-	case len(set.keys) == 0:
+	case len(set.Keys) == 0:
 		return nil, fmt.Errorf("no key of the set can be used: %w", first)
 	}
 	return set, nil
 }
 
-// parseSigningKey reads one key (RFC 7517, 4; RFC 7518, 6; RFC 8037, 2). The
+// ParseSigningKey reads one key (RFC 7517, 4; RFC 7518, 6; RFC 8037, 2). The
 // id is there even if the key cannot be used.
-func parseSigningKey(raw json.RawMessage) (signingKey, error) {
+func ParseSigningKey(raw json.RawMessage) (signingKey, error) {
 	var m jwkMembers
 	if json.Unmarshal(raw, &m) != nil || m == nil {
 		return signingKey{}, errors.New("not a JSON object")
@@ -91,11 +91,11 @@ func parseSigningKey(raw json.RawMessage) (signingKey, error) {
 	}
 	switch kty := m.str("kty"); kty {
 	case "RSA":
-		key.public, err = m.rsa()
+		key.Public, err = m.rsa()
 	case "EC":
-		key.public, err = m.ec()
+		key.Public, err = m.ec()
 	case "OKP":
-		key.public, err = m.okp()
+		key.Public, err = m.okp()
 	default:
 		err = fmt.Errorf("kty %q is not a kind of key that signs tokens", text.Printable(kty, 20))
 	}
@@ -150,8 +150,8 @@ func (m jwkMembers) rsa() (crypto.PublicKey, error) {
 	switch {
 	case n == nil || e == nil:
 		return nil, errors.New("n or e is missing or not base64url")
-	case n.BitLen() < minRSABits:
-		return nil, fmt.Errorf("an RSA key of %d bits; want %d or more", n.BitLen(), minRSABits)
+	case n.BitLen() < MinRSABits:
+		return nil, fmt.Errorf("an RSA key of %d bits; want %d or more", n.BitLen(), MinRSABits)
 	case n.BitLen() > maxRSABits:
 		return nil, fmt.Errorf("an RSA key of %d bits; want %d or less", n.BitLen(), maxRSABits)
 	case n.Bit(0) == 0 || e.BitLen() > 31 || e.Int64() < 3 || e.Bit(0) == 0:
@@ -215,9 +215,9 @@ func (m jwkMembers) number(name string) *big.Int {
 	return new(big.Int).SetBytes(b)
 }
 
-// verify returns the payload of a token that one of the keys has signed, and
+// Verify returns the payload of a token that one of the keys has signed, and
 // the issuers that this key names. algs are the algorithms admitted.
-func (s *keySet) verify(raw string, algs []string) (payload []byte, issuers []string, err error) {
+func (s *keySet) Verify(raw string, algs []string) (payload []byte, issuers []string, err error) {
 	admitted := make([]jose.SignatureAlgorithm, len(algs))
 	for i, alg := range algs {
 		admitted[i] = jose.SignatureAlgorithm(alg)
@@ -227,11 +227,11 @@ func (s *keySet) verify(raw string, algs []string) (payload []byte, issuers []st
 		return nil, nil, err
 	}
 	alg, kid := headerString(raw, "alg"), headerString(raw, "kid")
-	for _, k := range s.keys {
+	for _, k := range s.Keys {
 		if (kid != "" && k.id != "" && k.id != kid) || !k.signs(alg) {
 			continue
 		}
-		if payload, err := jws.Verify(k.public); err == nil {
+		if payload, err := jws.Verify(k.Public); err == nil {
 			return payload, s.issuersOf(k), nil
 		}
 	}
@@ -246,7 +246,7 @@ func (s *keySet) verify(raw string, algs []string) (payload []byte, issuers []st
 
 // signs reports whether a key is of the kind that an algorithm needs.
 func (k signingKey) signs(alg string) bool {
-	switch public := k.public.(type) {
+	switch public := k.Public.(type) {
 	case *rsa.PublicKey:
 		return strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")
 	case *ecdsa.PublicKey:
@@ -259,15 +259,15 @@ func (k signingKey) signs(alg string) bool {
 
 // knows reports whether the set has a key of that id, of use or not.
 func (s *keySet) knows(kid string) bool {
-	return kid != "" && (s.odd[kid] != nil || slices.ContainsFunc(s.keys, func(k signingKey) bool { return k.id == kid }))
+	return kid != "" && (s.odd[kid] != nil || slices.ContainsFunc(s.Keys, func(k signingKey) bool { return k.id == kid }))
 }
 
 // issuersOf returns the issuers that a key names. Sets list one key several
 // times, for one issuer each.
 func (s *keySet) issuersOf(key signingKey) []string {
 	var issuers []string
-	for _, k := range s.keys {
-		if p, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); ok && k.issuer != "" && p.Equal(key.public) {
+	for _, k := range s.Keys {
+		if p, ok := k.Public.(interface{ Equal(crypto.PublicKey) bool }); ok && k.issuer != "" && p.Equal(key.Public) {
 			issuers = append(issuers, k.issuer)
 		}
 	}

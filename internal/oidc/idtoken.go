@@ -1,4 +1,4 @@
-package signin
+package oidc
 
 import (
 	"context"
@@ -21,44 +21,44 @@ import (
 	"github.com/seed454743b5/signin/internal/text"
 )
 
-// maxIDToken bounds what we parse of one, and leaves room in a store's value
+// MaxIDToken bounds what we parse of one, and leaves room in a store's value
 // for the other tokens. An ID token with many groups has 20 KB.
-const maxIDToken = 40 << 10
+const MaxIDToken = 40 << 10
 
-// idToken is an ID token that has passed every check.
-type idToken struct {
-	raw string
-	idClaims
+// IDToken is an ID token that has passed every check.
+type IDToken struct {
+	Raw string
+	Claims
 }
 
-// idClaims are the claims we look at (OpenID Connect Core, 2; Entra's tid and
+// Claims are the claims we look at (OpenID Connect Core, 2; Entra's tid and
 // oid; sid of OpenID Connect Front-Channel Logout, 3). The loose ones are only
 // handed on unless somebody asks for them, who then misses them.
-type idClaims struct {
+type Claims struct {
 	Issuer    string       `json:"iss"`
 	Subject   string       `json:"sub"`
-	Audience  audience     `json:"aud"`
-	Expiry    *numericDate `json:"exp"`
-	NotBefore *numericDate `json:"nbf"`
-	IssuedAt  *numericDate `json:"iat"`
-	AuthTime  *numericDate `json:"auth_time" loose:"true"`
+	Audience  Audience     `json:"aud"`
+	Expiry    *NumericDate `json:"exp"`
+	NotBefore *NumericDate `json:"nbf"`
+	IssuedAt  *NumericDate `json:"iat"`
+	AuthTime  *NumericDate `json:"auth_time" loose:"true"`
 	Nonce     string       `json:"nonce"`
 	AuthParty *string      `json:"azp"`
 	CodeHash  string       `json:"c_hash"`
 	TokenHash string       `json:"at_hash"`
 	ACR       string       `json:"acr" loose:"true"`
-	Contexts  audience     `json:"acrs" loose:"true"` // Entra's authentication contexts
+	Contexts  Audience     `json:"acrs" loose:"true"` // Entra's authentication contexts
 	Tenant    string       `json:"tid" loose:"true"`
 	ObjectID  string       `json:"oid" loose:"true"`
 	SessionID string       `json:"sid" loose:"true"`
 
-	alg string // of the header
+	Alg string // of the header
 }
 
-// numericDate is seconds since 1970, with or without a fraction.
-type numericDate struct{ time.Time }
+// NumericDate is seconds since 1970, with or without a fraction.
+type NumericDate struct{ time.Time }
 
-func (d *numericDate) UnmarshalJSON(b []byte) error {
+func (d *NumericDate) UnmarshalJSON(b []byte) error {
 	var n float64
 	if err := json.Unmarshal(b, &n); err != nil {
 		return errors.New("time claim is not a number")
@@ -71,54 +71,54 @@ func (d *numericDate) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// audience is one name or a list of them.
-type audience []string
+// Audience is one name or a list of them.
+type Audience []string
 
-func (a *audience) UnmarshalJSON(b []byte) error {
+func (a *Audience) UnmarshalJSON(b []byte) error {
 	var one string
 	if json.Unmarshal(b, &one) == nil {
-		*a = audience{one}
+		*a = Audience{one}
 		return nil
 	}
 	return json.Unmarshal(b, (*[]string)(a))
 }
 
-// expectation is what an ID token must answer to. Empty fields ask nothing.
-type expectation struct {
-	nonce       string    // of the challenge; required in every token it led to
-	code        string    // whose c_hash the token must have, if it has one
-	front       bool      // arrived through the browser: c_hash is mandatory
-	accessToken string    // whose at_hash the token must have if it has one
-	maxAge      *int64    // seconds, asked for; then auth_time is required
-	challenged  time.Time // when
+// Expectation is what an ID token must answer to. Empty fields ask nothing.
+type Expectation struct {
+	Nonce       string    // of the challenge; required in every token it led to
+	Code        string    // whose c_hash the token must have, if it has one
+	Front       bool      // arrived through the browser: c_hash is mandatory
+	AccessToken string    // whose at_hash the token must have if it has one
+	MaxAge      *int64    // seconds, asked for; then auth_time is required
+	Challenged  time.Time // when
 }
 
-// verifyIDToken applies every rule of OpenID Connect Core 3.1.3.7, 3.3.2.11,
+// VerifyIDToken applies every rule of OpenID Connect Core 3.1.3.7, 3.3.2.11,
 // 3.3.2.12 and 3.3.3.6 that concerns one token. An *[issuerError] says that
 // the issuer's keys could not be had; any other error, that the token is bad.
-func (i *issuer) verifyIDToken(ctx context.Context, meta *metadata, raw string, want expectation) (*idToken, error) {
+func (i *Issuer) VerifyIDToken(ctx context.Context, meta *Metadata, raw string, want Expectation) (*IDToken, error) {
 	if err := checkCompact(raw); err != nil {
 		return nil, err
 	}
-	payload, err := meta.keys.verify(ctx, raw)
+	payload, err := meta.Keys.verify(ctx, raw)
 	if err != nil {
 		return nil, err
 	}
-	t := &idToken{raw: raw}
-	if err := decodeExact(payload, &t.idClaims); err != nil {
+	t := &IDToken{Raw: raw}
+	if err := DecodeExact(payload, &t.Claims); err != nil {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
-	t.alg = headerString(raw, "alg")
-	if err := meta.rule.Check(t.Issuer, t.Tenant); err != nil {
+	t.Alg = headerString(raw, "alg")
+	if err := meta.Rule.Check(t.Issuer, t.Tenant); err != nil {
 		return nil, err
 	}
-	if err := t.checkAudience(i.clientID, i.audiences); err != nil {
+	if err := t.checkAudience(i.ClientID, i.audiences); err != nil {
 		return nil, err
 	}
-	if err := t.checkTimes(i.now(), i.skew); err != nil {
+	if err := t.CheckTimes(i.now(), i.skew); err != nil {
 		return nil, err
 	}
-	if err := t.checkAuthTime(want, i.skew); err != nil {
+	if err := t.CheckAuthTime(want, i.skew); err != nil {
 		return nil, err
 	}
 	// Core, 2: at most 255 ASCII characters. encoding/json writes U+FFFD for
@@ -126,16 +126,16 @@ func (i *issuer) verifyIDToken(ctx context.Context, meta *metadata, raw string, 
 	if t.Subject == "" || len(t.Subject) > 255 || strings.ContainsRune(t.Subject, utf8.RuneError) {
 		return nil, errors.New("sub is missing, too long, or not text")
 	}
-	if want.nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(want.nonce)) != 1 {
+	if want.Nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(want.Nonce)) != 1 {
 		return nil, errors.New("nonce is not the challenge's")
 	}
-	if want.code != "" && (want.front || t.CodeHash != "") {
-		if err := verifyHash(t.alg, t.CodeHash, want.code); err != nil {
+	if want.Code != "" && (want.Front || t.CodeHash != "") {
+		if err := VerifyHash(t.Alg, t.CodeHash, want.Code); err != nil {
 			return nil, fmt.Errorf("c_hash: %w", err)
 		}
 	}
-	if want.accessToken != "" && t.TokenHash != "" {
-		if err := verifyHash(t.alg, t.TokenHash, want.accessToken); err != nil {
+	if want.AccessToken != "" && t.TokenHash != "" {
+		if err := VerifyHash(t.Alg, t.TokenHash, want.AccessToken); err != nil {
 			return nil, fmt.Errorf("at_hash: %w", err)
 		}
 	}
@@ -149,7 +149,7 @@ func checkCompact(raw string) error {
 	switch {
 	case raw == "":
 		return errors.New("there is none")
-	case len(raw) > maxIDToken:
+	case len(raw) > MaxIDToken:
 		return errors.New("too long")
 	case strings.Count(raw, ".") == 4 && headerString(raw, "enc") != "":
 		return errors.New("encrypted, which this client does not read; register it at the issuer for signed tokens only")
@@ -162,7 +162,7 @@ func checkCompact(raw string) error {
 // checkAudience checks that the token is for us, and the authorized party
 // (Core with errata 2, 3.1.3.7, 3 to 5). Beside us only those may be meant that
 // we trust, or to whom the token says that we are the party it was issued to.
-func (c *idClaims) checkAudience(clientID string, trusted []string) error {
+func (c *Claims) checkAudience(clientID string, trusted []string) error {
 	stranger := func(name string) bool { return name != clientID && !slices.Contains(trusted, name) }
 	switch {
 	case !slices.Contains(c.Audience, clientID):
@@ -175,9 +175,9 @@ func (c *idClaims) checkAudience(clientID string, trusted []string) error {
 	return nil
 }
 
-// checkTimes checks exp, nbf, iat and auth_time with one allowance for clocks
+// CheckTimes checks exp, nbf, iat and auth_time with one allowance for clocks
 // that differ. An auth_time to come would pass for a recent sign-in until then.
-func (c *idClaims) checkTimes(now time.Time, skew time.Duration) error {
+func (c *Claims) CheckTimes(now time.Time, skew time.Duration) error {
 	switch {
 	case c.Expiry == nil:
 		return errors.New("exp is missing")
@@ -195,35 +195,35 @@ func (c *idClaims) checkTimes(now time.Time, skew time.Duration) error {
 	return nil
 }
 
-// checkAuthTime checks that the user proved who they are when max_age said
+// CheckAuthTime checks that the user proved who they are when max_age said
 // (Core, 3.1.3.7, 13). The age counts from the challenge: how long the user
 // then took is no fault of theirs.
-func (c *idClaims) checkAuthTime(want expectation, skew time.Duration) error {
+func (c *Claims) CheckAuthTime(want Expectation, skew time.Duration) error {
 	switch {
-	case want.maxAge == nil:
+	case want.MaxAge == nil:
 		return nil
 	case c.AuthTime == nil:
-		return fmt.Errorf("%w is missing or not a time, and max_age was asked for", errAuthTime)
-	case c.AuthTime.Add(time.Duration(*want.maxAge)*time.Second + skew).Before(want.challenged):
-		return fmt.Errorf("%w is longer ago than max_age", errAuthTime)
+		return fmt.Errorf("%w is missing or not a time, and max_age was asked for", ErrAuthTime)
+	case c.AuthTime.Add(time.Duration(*want.MaxAge)*time.Second + skew).Before(want.Challenged):
+		return fmt.Errorf("%w is longer ago than max_age", ErrAuthTime)
 	}
 	return nil
 }
 
-var errAuthTime = errors.New("auth_time")
+var ErrAuthTime = errors.New("auth_time")
 
-// sameUser checks that two tokens speak of one user (Core, 3.3.3.6 and 12.2).
-func sameUser(a, b idClaims) error {
+// SameUser checks that two tokens speak of one user (Core, 3.3.3.6 and 12.2).
+func SameUser(a, b Claims) error {
 	if a.Issuer != b.Issuer || a.Subject != b.Subject {
 		return errors.New("iss or sub differ between two ID tokens")
 	}
 	return nil
 }
 
-// verifyHash checks a c_hash or at_hash claim against the value it covers:
+// VerifyHash checks a c_hash or at_hash claim against the value it covers:
 // the left half of the value's hash, by the hash of the token's own
 // algorithm (Core, 3.3.2.11).
-func verifyHash(alg, claim, value string) error {
+func VerifyHash(alg, claim, value string) error {
 	var h hash.Hash
 	switch {
 	case strings.HasSuffix(alg, "256"):
@@ -259,18 +259,18 @@ func headerString(raw, name string) string {
 	return s
 }
 
-// decodeClaims reads a token that has been verified.
-func decodeClaims(raw string, c *idClaims) error {
-	c.alg = headerString(raw, "alg")
-	return decodeExact(claimsOf(raw), c)
+// DecodeClaims reads a token that has been verified.
+func DecodeClaims(raw string, c *Claims) error {
+	c.Alg = headerString(raw, "alg")
+	return DecodeExact(ClaimsOf(raw), c)
 }
 
-// decodeExact decodes JSON into a struct by the names of its members to the
+// DecodeExact decodes JSON into a struct by the names of its members to the
 // letter. encoding/json would take "Sub" for sub, and some issuers let an
 // administrator, or a user, add claims of any other name. A member of another
 // type than its field is an error that names it, or counts as absent where the
 // field has the tag loose.
-func decodeExact(payload []byte, into any) error {
+func DecodeExact(payload []byte, into any) error {
 	_, err := decodeNaming(payload, into)
 	return err
 }
@@ -315,8 +315,8 @@ func setMembers(all map[string]json.RawMessage, fields reflect.Value, odd *[]err
 	return nil
 }
 
-// claimsOf returns the payload of a token that has been verified, as JSON.
-func claimsOf(raw string) json.RawMessage {
+// ClaimsOf returns the payload of a token that has been verified, as JSON.
+func ClaimsOf(raw string) json.RawMessage {
 	_, rest, _ := strings.Cut(raw, ".")
 	payload, _, _ := strings.Cut(rest, ".")
 	b, err := base64.RawURLEncoding.DecodeString(payload)

@@ -1,4 +1,4 @@
-package signin
+package oidc
 
 import (
 	"context"
@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	// keyInterval is how often a key id that nobody knows may lead to a fetch,
+	// KeyInterval is how often a key id that nobody knows may lead to a fetch,
 	// and keyRetry how soon one that failed is repeated.
-	keyInterval = time.Minute
-	keyRetry    = time.Second
+	KeyInterval = time.Minute
+	KeyRetry    = time.Second
 
-	// keyAge is how old the keys may become: a key that the issuer has
+	// KeyAge is how old the keys may become: a key that the issuer has
 	// withdrawn must stop counting. keyPatience is how long a token waits for
 	// newer ones. After that the old keys serve, and the fetch goes on.
-	keyAge      = time.Hour
+	KeyAge      = time.Hour
 	keyPatience = 2 * time.Second
 )
 
-// tokenVerifier verifies what the issuer has signed, by the metadata it is
+// TokenVerifier verifies what the issuer has signed, by the metadata it is
 // part of.
-type tokenVerifier struct {
-	source *keySource
-	algs   []string // admitted
+type TokenVerifier struct {
+	Source *keySource
+	Algs   []string // admitted
 	rule   family.Rule
 }
 
@@ -41,14 +41,14 @@ type tokenVerifier struct {
 // its payload. What it leaves to the caller is in idtoken.go. An
 // *[issuerError] says that the keys could not be had, which says nothing about
 // the token.
-func (v tokenVerifier) verify(ctx context.Context, raw string) ([]byte, error) {
-	check := &signatureCheck{source: v.source, algs: v.algs}
+func (v TokenVerifier) verify(ctx context.Context, raw string) ([]byte, error) {
+	check := &signatureCheck{source: v.Source, algs: v.Algs}
 	_, err := oidc.NewVerifier("", check, &oidc.Config{
-		SupportedSigningAlgs: v.algs,
+		SupportedSigningAlgs: v.Algs,
 		SkipClientIDCheck:    true, SkipIssuerCheck: true, SkipExpiryCheck: true,
 	}).Verify(ctx, raw)
 	if check.lost != nil {
-		return nil, &issuerError{check.lost}
+		return nil, &Error{check.lost}
 	}
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (v tokenVerifier) verify(ctx context.Context, raw string) ([]byte, error) {
 	var c struct {
 		Tenant string `json:"tid" loose:"true"`
 	}
-	if err := decodeExact(check.payload, &c); err != nil {
+	if err := DecodeExact(check.payload, &c); err != nil {
 		return nil, err
 	}
 	if !v.rule.Signs(check.issuers, c.Tenant) {
@@ -80,12 +80,12 @@ type signatureCheck struct {
 // decodes a dozen of them whether they decide anything or not, and one of an
 // odd type would cost the whole token.
 func (c *signatureCheck) VerifySignature(ctx context.Context, raw string) (_ []byte, err error) {
-	set, err := c.source.current(ctx)
+	set, err := c.source.Current(ctx)
 	if err != nil {
 		c.lost = err
 		return nil, err
 	}
-	if c.payload, c.issuers, err = set.verify(raw, c.algs); err == nil {
+	if c.payload, c.issuers, err = set.Verify(raw, c.algs); err == nil {
 		return []byte("{}"), nil
 	}
 	newer, lost := c.source.newerThan(ctx, set)
@@ -96,7 +96,7 @@ func (c *signatureCheck) VerifySignature(ctx context.Context, raw string) (_ []b
 		c.lost = lost
 		return nil, lost
 	}
-	if c.payload, c.issuers, err = newer.verify(raw, c.algs); err != nil {
+	if c.payload, c.issuers, err = newer.Verify(raw, c.algs); err != nil {
 		return nil, err
 	}
 	return []byte("{}"), nil
@@ -112,13 +112,13 @@ type keySource struct {
 	now    func() time.Time
 	report func(context.Context, error) // of a failure that nobody waits for
 
-	fetches once.Flights[*keySet]
+	Fetches once.Flights[*keySet]
 
-	mu       sync.Mutex
+	Mu       sync.Mutex
 	set      *keySet   // guarded by mu, with what follows; nil before the first load
 	loaded   time.Time // when set was fetched
 	begun    time.Time // the latest fetch
-	notUntil time.Time // no fetch for an unknown key before
+	NotUntil time.Time // no fetch for an unknown key before
 	count    int       // of fetches
 	running  *once.Flight[*keySet]
 	err      error // of the latest fetch
@@ -126,16 +126,16 @@ type keySource struct {
 
 var errKeysRecent = errors.New("the issuer's keys were fetched a moment ago, and the token's is not among them")
 
-// current returns the keys. It fetches them if there are none, and newer ones
+// Current returns the keys. It fetches them if there are none, and newer ones
 // if they are old; while that fails the old ones serve.
-func (k *keySource) current(ctx context.Context) (*keySet, error) {
-	k.mu.Lock()
+func (k *keySource) Current(ctx context.Context) (*keySet, error) {
+	k.Mu.Lock()
 	set, now := k.set, k.now()
 	var newer *once.Flight[*keySet]
-	if set != nil && now.Sub(k.loaded) >= keyAge && now.Sub(k.begun) >= keyInterval {
+	if set != nil && now.Sub(k.loaded) >= KeyAge && now.Sub(k.begun) >= KeyInterval {
 		newer = k.begin(ctx)
 	}
-	k.mu.Unlock()
+	k.Mu.Unlock()
 	switch {
 	case set == nil:
 		return k.newerThan(ctx, nil)
@@ -161,12 +161,12 @@ func (k *keySource) newerThan(ctx context.Context, set *keySet) (*keySet, error)
 
 // seek is newerThan without waiting.
 func (k *keySource) seek(ctx context.Context, set *keySet) (*keySet, *once.Flight[*keySet], error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.Mu.Lock()
+	defer k.Mu.Unlock()
 	switch {
 	case k.set != set:
 		return k.set, nil, nil
-	case k.running != nil || !k.now().Before(k.notUntil):
+	case k.running != nil || !k.now().Before(k.NotUntil):
 		return nil, k.begin(ctx), nil
 	case k.err != nil:
 		return nil, nil, k.err
@@ -180,7 +180,7 @@ func (k *keySource) begin(ctx context.Context) *once.Flight[*keySet] {
 		k.count++
 		k.begun = k.now()
 		// A name of its own: what ends now must not be taken for what begins.
-		k.running = k.fetches.Start(ctx, strconv.Itoa(k.count), discoveryTimeout, k.fetch)
+		k.running = k.Fetches.Start(ctx, strconv.Itoa(k.count), discoveryTimeout, k.fetch)
 	}
 	return k.running
 }
@@ -195,7 +195,7 @@ func (k *keySource) fetch(ctx context.Context) (set *keySet, err error) {
 	}()
 	body, err := getBounded(ctx, k.client, k.url)
 	if err == nil {
-		set, err = parseKeySet(body)
+		set, err = ParseKeySet(body)
 	}
 	if err != nil {
 		err = fmt.Errorf("the issuer's keys cannot be fetched from %s: %w", text.Printable(k.url, 200), bounded(err))
@@ -206,16 +206,16 @@ func (k *keySource) fetch(ctx context.Context) (set *keySet, err error) {
 // settle takes in what a fetch came to, and reports whether old keys were there
 // before it.
 func (k *keySource) settle(set *keySet, err error) (old bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	old = k.set != nil && k.begun.Sub(k.loaded) >= keyAge
+	k.Mu.Lock()
+	defer k.Mu.Unlock()
+	old = k.set != nil && k.begun.Sub(k.loaded) >= KeyAge
 	k.running, k.err = nil, err
 	if err != nil {
-		k.notUntil = k.begun.Add(keyRetry)
+		k.NotUntil = k.begun.Add(KeyRetry)
 		return old
 	}
 	if k.set != nil { // the first load does not count
-		k.notUntil = k.begun.Add(keyInterval)
+		k.NotUntil = k.begun.Add(KeyInterval)
 	}
 	k.set, k.loaded = set, k.begun
 	return old
