@@ -186,48 +186,68 @@ func (v *Verifier) verify(ctx context.Context, token string, introspect bool, no
 	return read(raw, v.issuer.Issuer, false, now)
 }
 
+// claims are those of a token, read one by one: one of an odd type is none.
+type claims map[string]json.RawMessage
+
+func (c claims) text(name string) (s string) {
+	_ = json.Unmarshal(c[name], &s)
+	return s
+}
+
+func (c claims) time(name string) (t time.Time, ok bool) {
+	var f float64
+	if c[name] == nil || json.Unmarshal(c[name], &f) != nil || f < 1 || f > 1<<40 {
+		return t, false
+	}
+	return time.Unix(int64(f), 0), true
+}
+
 // read checks the claims of a JWT (RFC 9068, 4) or of an introspection (RFC
 // 7662, 2.2), and makes a user of them.
 func read(raw []byte, issuer string, signed bool, now time.Time) (*Program, error) {
-	var claims map[string]json.RawMessage
-	if json.Unmarshal(raw, &claims) != nil {
+	var c claims
+	if json.Unmarshal(raw, &c) != nil {
 		return nil, invalid("the claims are not a JSON object")
 	}
-	text := func(name string) (s string) { json.Unmarshal(claims[name], &s); return s }
-	at := func(name string) (t time.Time, ok bool) {
-		var f float64
-		if json.Unmarshal(claims[name], &f) != nil || claims[name] == nil || f < 1 || f > 1<<40 {
-			return t, false
-		}
-		return time.Unix(int64(f), 0), true
-	}
-	p := &Program{audience: texts(claims["aud"]), scopes: append(strings.Fields(text("scope")), scp(claims["scp"])...)}
-	expiry, hasExpiry := at("exp")
-	issued, hasIssued := at("iat")
-	notBefore, hasNotBefore := at("nbf")
-	_, bound := claims["cnf"]
-	switch iss := text("iss"); {
+	p := &Program{audience: texts(c["aud"]), scopes: append(strings.Fields(c.text("scope")), scp(c["scp"])...)}
+	_, bound := c["cnf"]
+	switch iss := c.text("iss"); {
 	case iss != issuer && (signed || iss != ""):
 		return nil, invalid("the token is of another issuer")
-	case text("sub") == "":
+	case c.text("sub") == "":
 		return nil, invalid("the token names no subject")
 	case len(p.audience) == 0:
 		return nil, invalid("the token names no audience")
-	case signed && (!hasExpiry || !hasIssued || text("client_id") == ""):
-		return nil, invalid("the token lacks exp, iat or client_id (RFC 9068, 2.2)")
-	case hasExpiry && !now.Before(expiry.Add(skew)):
-		return nil, invalid("the token has expired")
-	case hasIssued && issued.After(now.Add(skew)), hasNotBefore && notBefore.After(now.Add(skew)):
-		return nil, invalid("the token is not valid yet")
+	case signed && c.text("client_id") == "":
+		return nil, invalid("the token lacks client_id (RFC 9068, 2.2)")
 	case bound:
 		return nil, invalid("the token is bound to a key, of which a bearer shows nothing (RFC 9449, RFC 8705)")
 	}
-	if p.expiry = expiry; !hasExpiry {
-		p.expiry = now.Add(recheck)
+	var err error
+	if p.expiry, err = c.dates(signed, now); err != nil {
+		return nil, err
 	}
-	p.User = &signin.User{Issuer: issuer, Subject: text("sub"), Tenant: text("tid"), ObjectID: text("oid"), ACR: text("acr"), RawClaims: slices.Clone(raw)}
-	p.User.AuthTime, _ = at("auth_time")
+	p.User = &signin.User{Issuer: issuer, Subject: c.text("sub"), Tenant: c.text("tid"), ObjectID: c.text("oid"), ACR: c.text("acr"), RawClaims: slices.Clone(raw)}
+	p.User.AuthTime, _ = c.time("auth_time")
 	return p, nil
+}
+
+// dates checks when a token is valid, and returns until when.
+func (c claims) dates(signed bool, now time.Time) (time.Time, error) {
+	expiry, hasExpiry := c.time("exp")
+	issued, hasIssued := c.time("iat")
+	notBefore, hasNotBefore := c.time("nbf")
+	switch {
+	case signed && (!hasExpiry || !hasIssued):
+		return expiry, invalid("the token lacks exp or iat (RFC 9068, 2.2)")
+	case hasExpiry && !now.Before(expiry.Add(skew)):
+		return expiry, invalid("the token has expired")
+	case hasIssued && issued.After(now.Add(skew)), hasNotBefore && notBefore.After(now.Add(skew)):
+		return expiry, invalid("the token is not valid yet")
+	case !hasExpiry:
+		return now.Add(recheck), nil
+	}
+	return expiry, nil
 }
 
 func texts(raw json.RawMessage) (list []string) {

@@ -181,7 +181,7 @@ func (i *issuer) verifyJWT(ctx context.Context, token string) ([]byte, error) {
 	if strings.Count(token, ".") != 2 {
 		return nil, invalid("the token is not a JWT")
 	}
-	parsed, err := jose.ParseSigned(token, algorithms)
+	parsed, err := jose.ParseSignedCompact(token, algorithms)
 	if err != nil || len(parsed.Signatures) != 1 {
 		return nil, invalid("the token is not a JWT with a signature of a known algorithm")
 	}

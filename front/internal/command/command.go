@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/seed454743b5/signin/front/internal/gate"
 	"github.com/seed454743b5/signin/front/internal/manual"
 	"github.com/seed454743b5/signin/front/internal/oauth2proxy"
 	"github.com/seed454743b5/signin/front/internal/routes"
@@ -170,6 +171,29 @@ func Explain(c *settings.Config, method string, u *url.URL) string {
 	r := c.Routes[m.Index]
 	line("route", "routes[%d], %s", m.Index, r.Pattern)
 	line("allow", "%s", r.Allows())
+	explainNeeds(c, r, line)
+	line("upstream", "%s", upstreamText(r))
+	headers := r.Headers
+	if headers == nil {
+		headers = settings.Defaults()
+	}
+	for _, h := range headers {
+		if !r.Public {
+			line("header", "%s: %s", h.Name, h.Source)
+		}
+	}
+	for i, pass := range r.Pass {
+		name := "Authorization: Bearer"
+		if i > 0 {
+			name = gate.TokenHeaders[pass] + ":"
+		}
+		line("header", "%s %s", name, pass)
+	}
+	return b.String()
+}
+
+// explainNeeds says what a route asks for beside its rule.
+func explainNeeds(c *settings.Config, r *settings.Route, line func(name, format string, args ...any)) {
 	if len(r.Scopes) > 0 {
 		line("require", "these scopes are granted: %s", strings.Join(r.Scopes, " "))
 	}
@@ -186,24 +210,6 @@ func Explain(c *settings.Config, method string, u *url.URL) string {
 		}
 		line("bearer", "access tokens of the issuer for %s are users, too", strings.Join(audience, " or "))
 	}
-	line("upstream", "%s", upstreamText(r))
-	headers := r.Headers
-	if headers == nil {
-		headers = settings.Defaults()
-	}
-	for _, h := range headers {
-		if !r.Public {
-			line("header", "%s: %s", h.Name, h.Source)
-		}
-	}
-	for i, pass := range r.Pass {
-		if i == 0 {
-			line("header", "Authorization: Bearer %s", pass)
-		} else {
-			line("header", "X-Forwarded-...: %s", pass)
-		}
-	}
-	return b.String()
 }
 
 func upstreamText(r *settings.Route) string {

@@ -1,6 +1,7 @@
 package command_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -300,7 +301,9 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatalf("%v %v", info.Mode(), err)
 	}
 	client := &http.Client{
-		Transport:     &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }},
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	req, _ := http.NewRequest("GET", "http://wiki.example.com/x", nil)

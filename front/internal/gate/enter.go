@@ -132,15 +132,17 @@ func lastValue(r *http.Request, name string) string {
 	return strings.TrimSpace(v[strings.LastIndexByte(v, ',')+1:])
 }
 
+const hostBytes = "abcdefghijklmnopqrstuvwxyz0123456789.-_:[]ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 // validHost admits a name or address with an optional port.
 func validHost(host string) bool {
-	plain := host != "" && len(host) <= 255
-	for i := 0; i < len(host) && plain; i++ {
-		c := host[i]
-		plain = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(".-_:[]", c) >= 0
-	}
-	if !plain {
+	if host == "" || len(host) > 255 {
 		return false
+	}
+	for i := range len(host) {
+		if strings.IndexByte(hostBytes, host[i]) < 0 {
+			return false
+		}
 	}
 	if name, port, _ := strings.Cut(host, ":"); !strings.ContainsAny(name, "[]") && name != "" && strings.Trim(port, "0123456789") == "" {
 		return true

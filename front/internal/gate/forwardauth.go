@@ -82,37 +82,15 @@ var (
 	errBadAddress = errors.New("the original host is none")
 )
 
-// original makes the request that the proxy asks about. Proxies pass on what
-// the client sent, so a header that the proxy does not set is the client's: of
-// the two ways to describe a request exactly one must be there, and once.
+// original makes the request that the proxy asks about.
 func (g *Gate) original(r *http.Request, v *visit.Visit) (*http.Request, error) {
-	count := map[string]int{}
-	for name, values := range r.Header {
-		switch f := settings.Fold(name); f {
-		case "x-original-uri", "x-original-method", "x-forwarded-uri", "x-forwarded-method":
-			count[f] += len(values)
-		}
-	}
-	for _, n := range count {
-		if n > 1 {
-			return nil, errTwo
-		}
-	}
-	kind := "X-Original-"
-	switch o, f := count["x-original-uri"], count["x-forwarded-uri"]; {
-	case o > 0 && f > 0:
-		return nil, errTwo
-	case o+f == 0:
-		return nil, errNoAddress
-	case f > 0:
-		kind = "X-Forwarded-"
+	kind, err := described(r.Header)
+	if err != nil {
+		return nil, err
 	}
 	uri := r.Header.Get(kind + "Uri")
-	if !strings.HasPrefix(uri, "/") {
-		return nil, errNoPath
-	}
 	u, err := url.ParseRequestURI(uri)
-	if err != nil {
+	if err != nil || !strings.HasPrefix(uri, "/") {
 		return nil, errNoPath
 	}
 	method := r.Method
@@ -134,4 +112,28 @@ func (g *Gate) original(r *http.Request, v *visit.Visit) (*http.Request, error) 
 		}
 	}
 	return asked, nil
+}
+
+// described says which headers describe the request. Proxies pass on what the
+// client sent, so a header that the proxy does not set is the client's: of the
+// two ways to describe a request exactly one must be there, and once.
+func described(h http.Header) (kind string, err error) {
+	count := map[string]int{}
+	for name, values := range h {
+		switch f := settings.Fold(name); f {
+		case "x-original-uri", "x-original-method", "x-forwarded-uri", "x-forwarded-method":
+			if count[f] += len(values); count[f] > 1 {
+				return "", errTwo
+			}
+		}
+	}
+	switch original, forwarded := count["x-original-uri"], count["x-forwarded-uri"]; {
+	case original > 0 && forwarded > 0:
+		return "", errTwo
+	case original > 0:
+		return "X-Original-", nil
+	case forwarded > 0:
+		return "X-Forwarded-", nil
+	}
+	return "", errNoAddress
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/seed454743b5/signin"
 	"github.com/seed454743b5/signin/front/internal/bearer"
-	"github.com/seed454743b5/signin/front/internal/identity"
 	"github.com/seed454743b5/signin/front/internal/library"
 	"github.com/seed454743b5/signin/front/internal/routes"
 	"github.com/seed454743b5/signin/front/internal/settings"
@@ -79,7 +78,7 @@ func (g *Gate) program(w http.ResponseWriter, r *http.Request, route *settings.R
 	for i, pass := range route.Pass {
 		switch pass {
 		case settings.PassAccessToken:
-			g.hand(v, i, identity.HeaderAccessToken, token)
+			g.hand(v, i, pass, token)
 		case settings.PassIdentityJWT:
 			if !g.identityToken(w, r, v, i) {
 				return
@@ -114,12 +113,11 @@ func (g *Gate) tokens(w http.ResponseWriter, r *http.Request, v *visit.Visit) bo
 		if g.Auth.Challenge(w, r, err) {
 			return false
 		}
-		header, value := identity.HeaderAccessToken, ""
+		value := ""
 		if err == nil {
 			value = token.AccessToken
 		}
 		if pass == settings.PassIDToken {
-			header = identity.HeaderIDToken
 			if value, err = library.IDToken(token, err); err != nil {
 				value = ""
 			}
@@ -128,14 +126,21 @@ func (g *Gate) tokens(w http.ResponseWriter, r *http.Request, v *visit.Visit) bo
 			g.unavailable(w, r, v, pass, err)
 			return false
 		}
-		g.hand(v, i, header, value)
+		g.hand(v, i, pass, value)
 	}
 	return true
 }
 
+// TokenHeaders are what the tokens are called that are not Authorization.
+var TokenHeaders = map[string]string{
+	settings.PassAccessToken: "X-Forwarded-Access-Token",
+	settings.PassIDToken:     "X-Forwarded-Id-Token",
+	settings.PassIdentityJWT: "X-Forwarded-Identity-Jwt",
+}
+
 // hand gives the upstream a token: the first of a route's as Authorization,
 // the others under names of their own.
-func (g *Gate) hand(v *visit.Visit, i int, header, token string) {
+func (g *Gate) hand(v *visit.Visit, i int, pass, token string) {
 	if i == 0 {
 		v.Authorization = "Bearer " + token
 		return
@@ -143,7 +148,7 @@ func (g *Gate) hand(v *visit.Visit, i int, header, token string) {
 	if v.Tokens == nil {
 		v.Tokens = map[string]string{}
 	}
-	v.Tokens[header] = token
+	v.Tokens[TokenHeaders[pass]] = token
 }
 
 func (g *Gate) identityToken(w http.ResponseWriter, r *http.Request, v *visit.Visit, i int) bool {
@@ -153,7 +158,7 @@ func (g *Gate) identityToken(w http.ResponseWriter, r *http.Request, v *visit.Vi
 		g.unavailable(w, r, v, settings.PassIdentityJWT, err)
 		return false
 	}
-	g.hand(v, i, identity.HeaderIdentityJWT, token)
+	g.hand(v, i, settings.PassIdentityJWT, token)
 	return true
 }
 

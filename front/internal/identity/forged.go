@@ -8,13 +8,6 @@ import (
 	"github.com/seed454743b5/signin/front/internal/settings"
 )
 
-// Headers of the front's own beside Authorization.
-const (
-	HeaderAccessToken = "X-Forwarded-Access-Token"
-	HeaderIDToken     = "X-Forwarded-Id-Token"
-	HeaderIdentityJWT = "X-Forwarded-Identity-Jwt"
-)
-
 // Forged knows the headers that only the front may send.
 type Forged struct {
 	names   map[string]bool // folded

@@ -26,7 +26,7 @@ const (
 
 // Options are all there are in the release.
 var Options = []Option{
-	{"acr_values", "routes[].require.acr", "one of them must be met, or the user is asked again"},
+	{"acr_values", "routes[].require.acr", "one of them must be met, or the user is asked once more, then refused"},
 	{"allow_query_semicolons", "", "the query reaches the upstream as it came"},
 	{"allowed_groups", "routes[].allow: {group: [...]}", ""},
 	{"allowed_roles", "routes[].allow: {claim: realm_access.roles, any: [...]}", "of a client: resource_access.CLIENT.roles"},

@@ -33,44 +33,57 @@ func Parse(n *yaml.Node, fault Fault) Rule {
 		fault(n, "has %d keys; want one of claim, email_domain, tenant, subject, group, all, any, not; put several under all or any", len(names))
 		return nil
 	}
-	value := fields[names[0]]
-	switch names[0] {
-	case "email_domain":
-		return parseDomains(value, fault)
-	case "tenant":
-		return parseTenants(value, fault)
-	case "subject":
-		if list := texts(value, "subject", fault); list != nil {
-			return SubjectIs(list)
-		}
-	case "group":
-		if list := texts(value, "group", fault); list != nil {
-			return Group(list)
-		}
-	case "not":
-		if inner := Parse(value, fault); inner != nil {
-			return Not{inner}
-		}
-	case "all":
-		if list := parseList(value, "all", fault); list != nil {
-			return checkAll(n, list, fault)
-		}
-	case "any":
-		if list := parseList(value, "any", fault); list != nil {
-			return checkAny(n, list, fault)
-		}
-	default:
+	parse, ok := parsers()[names[0]]
+	if !ok {
 		fault(n, "unknown rule %q; want claim, email_domain, tenant, subject, group, all, any or not", names[0])
+		return nil
 	}
-	return nil
+	return parse(fields[names[0]], fault)
+}
+
+// parsers are those of the rules that have one key.
+func parsers() map[string]func(*yaml.Node, Fault) Rule {
+	return map[string]func(*yaml.Node, Fault) Rule{
+		"email_domain": parseDomains,
+		"tenant":       parseTenants,
+		"subject": func(n *yaml.Node, fault Fault) Rule {
+			if list := texts(n, "subject", fault); list != nil {
+				return SubjectIs(list)
+			}
+			return nil
+		},
+		"group": func(n *yaml.Node, fault Fault) Rule {
+			if list := texts(n, "group", fault); list != nil {
+				return Group(list)
+			}
+			return nil
+		},
+		"not": func(n *yaml.Node, fault Fault) Rule {
+			if inner := Parse(n, fault); inner != nil {
+				return Not{inner}
+			}
+			return nil
+		},
+		"all": func(n *yaml.Node, fault Fault) Rule {
+			if list := parseList(n, "all", fault); list != nil {
+				return checkAll(n, list, fault)
+			}
+			return nil
+		},
+		"any": func(n *yaml.Node, fault Fault) Rule {
+			if list := parseList(n, "any", fault); list != nil {
+				return checkAny(n, list, fault)
+			}
+			return nil
+		},
+	}
 }
 
 func parseClaim(n *yaml.Node, fields map[string]*yaml.Node, names []string, fault Fault) Rule {
 	c := Claim{Name: fields["claim"].Value}
 	ok := true
 	bad := func(at *yaml.Node, format string, args ...any) { ok = false; fault(at, format, args...) }
-	if k := fields["claim"]; k.Kind != yaml.ScalarNode || k.Tag != "!!str" || c.Name == "" ||
-		strings.ContainsAny(c.Name, "= \t") || strings.HasPrefix(c.Name, ".") || strings.HasSuffix(c.Name, ".") {
+	if k := fields["claim"]; k.Kind != yaml.ScalarNode || k.Tag != "!!str" || !claimName(c.Name) {
 		bad(k, "claim %q: want the name of a claim, such as roles or realm_access.roles; its values go under any or all", c.Name)
 	}
 	for _, name := range names {
@@ -89,25 +102,34 @@ func parseClaim(n *yaml.Node, fields map[string]*yaml.Node, names []string, faul
 		bad(n, "claim %s: has no values and would admit nobody; want any: [VALUE, ...] or all: [VALUE, ...]", c.Name)
 		return nil
 	}
-	for _, item := range items(list) {
-		switch v, err := Value(item.Value, item.Tag); {
-		case item.Kind != yaml.ScalarNode || err != nil:
-			bad(item, "claim %s: a value is a %s; want a string, a whole number, true or false", c.Name, kind(item))
-		case blank(item):
-			bad(item, "claim %s: a value is empty or has spaces around it", c.Name)
-		case strings.HasPrefix(item.Value, "="):
-			bad(item, "claim %s: the value %q begins with =; want the value alone", c.Name, item.Value)
-		default:
-			c.Values = append(c.Values, v)
-		}
-	}
-	if len(items(list)) == 0 {
-		bad(list, "claim %s: has no values and would admit nobody; want any: [VALUE, ...]", c.Name)
-	}
+	c.Values = claimValues(list, c.Name, bad)
 	if !ok {
 		return nil
 	}
 	return c
+}
+
+func claimName(s string) bool {
+	return s != "" && !strings.ContainsAny(s, "= \t") && !strings.HasPrefix(s, ".") && !strings.HasSuffix(s, ".")
+}
+
+func claimValues(list *yaml.Node, claim string, bad Fault) (out []string) {
+	for _, item := range items(list) {
+		switch v, err := Value(item.Value, item.Tag); {
+		case item.Kind != yaml.ScalarNode || err != nil:
+			bad(item, "claim %s: a value is a %s; want a string, a whole number, true or false", claim, kind(item))
+		case blank(item):
+			bad(item, "claim %s: a value is empty or has spaces around it", claim)
+		case strings.HasPrefix(item.Value, "="):
+			bad(item, "claim %s: the value %q begins with =; want the value alone", claim, item.Value)
+		default:
+			out = append(out, v)
+		}
+	}
+	if len(items(list)) == 0 {
+		bad(list, "claim %s: has no values and would admit nobody; want any: [VALUE, ...]", claim)
+	}
+	return out
 }
 
 func parseDomains(n *yaml.Node, fault Fault) Rule {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/seed454743b5/signin/front/internal/routes"
@@ -34,25 +35,28 @@ func (l *loader) at(name string) *yaml.Node {
 }
 
 func (l *loader) checkAddresses(c *Config) {
-	for name, addr := range map[string]string{"listen": c.Listen, "admin_listen": c.AdminListen} {
-		if addr == "" {
-			continue
-		}
-		if p, ok := strings.CutPrefix(addr, "unix:"); ok && p != "" {
-			continue
-		}
-		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
-			l.fault(l.at(name), "%q: want HOST:PORT or unix:PATH", addr)
-		}
-	}
+	l.checkListen("listen", c.Listen)
+	l.checkListen("admin_listen", c.AdminListen)
 	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
 		l.fault(l.at("admin_listen"), "is the same as listen; want another, which the public does not reach")
 	}
-	if c.BaseURL == "" {
+	if c.BaseURL != "" {
+		c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
+		l.checkBaseURL(c.BaseURL)
+	}
+}
+
+func (l *loader) checkListen(name, addr string) {
+	if p, ok := strings.CutPrefix(addr, "unix:"); addr == "" || ok && p != "" {
 		return
 	}
-	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
-	u, err := url.Parse(c.BaseURL)
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		l.fault(l.at(name), "%q: want HOST:PORT or unix:PATH", addr)
+	}
+}
+
+func (l *loader) checkBaseURL(raw string) {
+	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		l.fault(l.at("base_url"), "want the site's URL such as https://wiki.example.com")
@@ -72,18 +76,7 @@ func (l *loader) checkClient(c *Config) {
 	if c.ClientID == "" {
 		l.wrong("client_id: missing; want the id that the issuer gave this site")
 	}
-	if c.ClientSecretFile != "" {
-		if c.ClientSecret != "" {
-			l.fault(l.at("client_secret"), "beside client_secret_file; want one of them")
-		}
-		secret, err := secretFile(c.ClientSecretFile)
-		switch {
-		case err != nil:
-			l.fault(l.at("client_secret_file"), "%s: %s", c.ClientSecretFile, cause(err))
-		case secret == "":
-			l.fault(l.at("client_secret_file"), "%s: is empty", c.ClientSecretFile)
-		}
-	}
+	l.checkSecretFile(c)
 	secret := c.ClientSecret != "" || c.ClientSecretFile != ""
 	switch {
 	case secret && c.ClientKeyFile != "":
@@ -98,6 +91,22 @@ func (l *loader) checkClient(c *Config) {
 		if _, err := ReadKey(c.ClientKeyFile); err != nil {
 			l.fault(l.at("client_key_file"), "%s: %s", c.ClientKeyFile, cause(err))
 		}
+	}
+}
+
+func (l *loader) checkSecretFile(c *Config) {
+	if c.ClientSecretFile == "" {
+		return
+	}
+	if c.ClientSecret != "" {
+		l.fault(l.at("client_secret"), "beside client_secret_file; want one of them")
+	}
+	secret, err := secretFile(c.ClientSecretFile)
+	switch {
+	case err != nil:
+		l.fault(l.at("client_secret_file"), "%s: %s", c.ClientSecretFile, cause(err))
+	case secret == "":
+		l.fault(l.at("client_secret_file"), "%s: is empty", c.ClientSecretFile)
 	}
 }
 
@@ -217,12 +226,29 @@ func (l *loader) checkRoutes(c *Config) {
 		}
 		return
 	}
-	item := func(i int) *yaml.Node {
-		if n.Kind == yaml.SequenceNode && i < len(n.Content) {
-			return n.Content[i]
+	l.checkPatterns(c, n)
+	l.prefix = ""
+	for i, r := range c.Routes {
+		if r.Bearer != nil && (r.Bearer.Introspect || c.Introspect) && c.PublicClient {
+			l.fault(item(n, i), "routes[%d]: introspection needs a client secret or key, and public_client has neither", i)
 		}
-		return n
 	}
+	forwardOnly := !slices.ContainsFunc(c.Routes, func(r *Route) bool { return r.Upstream.Kind != KindNone })
+	if forwardOnly && len(l.faults) == 0 && len(c.TrustedProxies) == 0 && !strings.HasPrefix(c.Listen, "unix:") {
+		l.fault(n, "routes: no route has an upstream, so all is for forward authentication, and trusted_proxies names nobody who may ask; want an upstream, or trusted_proxies")
+	}
+}
+
+// item is a route's node.
+func item(n *yaml.Node, i int) *yaml.Node {
+	if n.Kind == yaml.SequenceNode && i < len(n.Content) {
+		return n.Content[i]
+	}
+	return n
+}
+
+// checkPatterns makes the table of routes.
+func (l *loader) checkPatterns(c *Config, n *yaml.Node) {
 	patterns := make([]string, len(c.Routes))
 	for i, r := range c.Routes {
 		patterns[i] = r.Pattern
@@ -230,26 +256,19 @@ func (l *loader) checkRoutes(c *Config) {
 	table, faults := routes.New(patterns)
 	for i, err := range faults {
 		if err != nil && patterns[i] != "" {
-			l.prefix = "routes[" + itoa(i) + "].path: "
-			l.fault(item(i), "%s", err.Error())
+			l.prefix = "routes[" + strconv.Itoa(i) + "].path: "
+			l.fault(item(n, i), "%s", err.Error())
 		}
 	}
 	c.Table = table
-	l.prefix = ""
-	if base, err := url.Parse(c.BaseURL); c.BaseURL != "" && err == nil {
-		for i, r := range c.Routes {
-			if _, host, _ := routes.Split(r.Pattern); host != "" && host != base.Hostname() {
-				l.fault(item(i), "routes[%d].path: the host %s is not base_url's; with several hosts leave base_url out, and set trusted_proxies if a proxy is in front", i, host)
-			}
-		}
+	base, err := url.Parse(c.BaseURL)
+	if c.BaseURL == "" || err != nil {
+		return
 	}
-	for i, r := range c.Routes {
-		if r.Bearer != nil && (r.Bearer.Introspect || c.Introspect) && c.PublicClient {
-			l.fault(item(i), "routes[%d]: introspection needs a client secret or key, and public_client has neither", i)
+	for i, p := range patterns {
+		if _, host, _ := routes.Split(p); host != "" && host != base.Hostname() {
+			l.prefix = "routes[" + strconv.Itoa(i) + "].path: "
+			l.fault(item(n, i), "the host %s is not base_url's; with several hosts leave base_url out, and set trusted_proxies if a proxy is in front", host)
 		}
-	}
-	forwardOnly := !slices.ContainsFunc(c.Routes, func(r *Route) bool { return r.Upstream.Kind != KindNone })
-	if forwardOnly && len(l.faults) == 0 && len(c.TrustedProxies) == 0 && !strings.HasPrefix(c.Listen, "unix:") {
-		l.fault(n, "routes: no route has an upstream, so all is for forward authentication, and trusted_proxies names nobody who may ask; want an upstream, or trusted_proxies")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"strconv"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -46,5 +45,3 @@ func (l *loader) certificates(n *yaml.Node) []byte {
 	}
 	return raw
 }
-
-func itoa(i int) string { return strconv.Itoa(i) }

@@ -146,10 +146,7 @@ func (l *loader) readFlags(args []string) map[string]value {
 			continue
 		}
 		name, val, has := strings.Cut(strings.TrimPrefix(name, "-"), "=")
-		s, known := find(Setting.Flag, name)
-		if name == "config" {
-			s, known = Setting{Name: "config", Arg: "FILE"}, true
-		}
+		s, known := flag(name)
 		l.now = value{where: "-" + name}
 		switch {
 		case !known:
@@ -176,6 +173,13 @@ func (l *loader) readFlags(args []string) map[string]value {
 	}
 	l.now = value{}
 	return found
+}
+
+func flag(name string) (Setting, bool) {
+	if name == "config" {
+		return Setting{Name: "config", Arg: "FILE"}, true
+	}
+	return find(Setting.Flag, name)
 }
 
 // readEnv reads FRONT_ variables, all of which have to be known, and the demo

@@ -89,19 +89,26 @@ func (l *loader) fits(r *Route, n *yaml.Node, seen map[string]*yaml.Node) {
 			}
 		}
 	}
+	u := r.Upstream
+	secure, clear := u.scheme() == "https", u.scheme() == "http"
+	tokens := slices.Contains(r.Pass, PassAccessToken) || slices.Contains(r.Pass, PassIDToken)
 	switch {
-	case len(r.Upstream.CA) > 0 && (r.Upstream.Kind != KindHTTP || r.Upstream.URL.Scheme != "https"):
+	case len(u.CA) > 0 && !secure:
 		l.fault(n, "upstream_ca: of use with an https upstream only")
-	case r.Upstream.PlainHTTP && (r.Upstream.Kind != KindHTTP || r.Upstream.URL.Scheme != "http"):
+	case u.PlainHTTP && !clear:
 		l.fault(n, "plain_http: of use with an http upstream only")
-	}
-	if u := r.Upstream; u.Kind == KindHTTP && u.URL.Scheme == "http" && !loopback(u.URL.Hostname()) && !u.PlainHTTP &&
-		(slices.Contains(r.Pass, PassAccessToken) || slices.Contains(r.Pass, PassIDToken)) {
+	case clear && tokens && !u.PlainHTTP && !loopback(u.URL.Hostname()):
 		l.fault(seen["pass"], "pass: a token would cross the network in clear; want an https upstream, or plain_http: true if that network is your own")
-	}
-	if r.Upstream.Kind == KindFile && strings.ContainsAny(r.Pattern, "{}") {
+	case u.Kind == KindFile && strings.ContainsAny(r.Pattern, "{}"):
 		l.fault(n, "path: want no wildcards with a file: upstream, which serves what follows the path")
 	}
+}
+
+func (u Upstream) scheme() string {
+	if u.Kind != KindHTTP {
+		return ""
+	}
+	return u.URL.Scheme
 }
 
 func (l *loader) allow(r *Route, n *yaml.Node) {
