@@ -97,8 +97,8 @@ func (i *Issuer) endSessionOf(b *Behaviour, cookie string) {
 // section 3): uri with iss and sid. Entra sends sid alone.
 func (i *Issuer) FrontChannelLogoutURL(uri, sid string) string {
 	params := url.Values{"sid": {sid}}
-	if !i.behaviour.Load().microsoft() {
-		params.Set("iss", i.URL())
+	if b := i.behaviour.Load(); !b.microsoft() {
+		params.Set("iss", i.name(b))
 	}
 	if strings.Contains(uri, "?") {
 		return uri + "&" + params.Encode()

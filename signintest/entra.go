@@ -131,6 +131,15 @@ func (i *Issuer) tokenIssuer(b *Behaviour, g *grant) string {
 	return i.entraIssuer(g.tenantID(), g.v1)
 }
 
+// name is what the issuer calls itself at its own URL.
+func (i *Issuer) name(b *Behaviour) string {
+	if b.IssuerName == "" {
+		return i.URL()
+	}
+	p := i.placeOf(b)
+	return i.named(b.IssuerName, p, b.tenantID(p.tenant))
+}
+
 // named writes an issuer's name for a place.
 func (i *Issuer) named(template string, p place, tenantID string) string {
 	return strings.NewReplacer("{origin}", origin(i.url), "{tenantid}", tenantID, "{policy}", p.policy).Replace(template)

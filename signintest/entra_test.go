@@ -66,6 +66,8 @@ func TestEntraOneAPIAToken(t *testing.T) {
 		{name: "no scope of the API's", ask: login + "User.Read", granted: "User.Read openid profile email", refresh: "api://orders/Delete", code2: "invalid_client", number2: "650053"},
 		{name: "an API by its other name", ask: login + "499b84ac-1321-427f-aa17-267ca6975798/user_impersonation", granted: "user_impersonation",
 			refresh: "https://app.vssps.visualstudio.com/user_impersonation", granted2: "user_impersonation"},
+		{name: "Graph of another cloud, by the application's id", ask: login + "00000003-0000-0000-c000-000000000000/Mail.Read", redeem: "https://microsoftgraph.chinacloudapi.cn/mail.read",
+			granted: "mail.read openid profile email"},
 		{name: "an API that spells at length", ask: login + "https://mail.example.test/Send", granted: "api://mail/Send"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -101,6 +103,17 @@ func TestEntraOneAPIAToken(t *testing.T) {
 			_, body = p.post(pairs...)
 			check("refresh", body, tc.code2, tc.number2, tc.granted2)
 		})
+	}
+}
+
+// Graph, too, can be told to spell its scopes at length, by a cloud's own name.
+func TestEntraGraphAtLength(t *testing.T) {
+	p := newEntraParty(t, func(b *Behaviour) {
+		b.APIs = []API{{ID: "https://microsoftgraph.chinacloudapi.cn", Granted: SpellLong}}
+	})
+	_, body := p.redeem(p.authorize("scope", "openid Mail.Read").Get("code"))
+	if got := sorted(body["scope"]); got != "https://microsoftgraph.chinacloudapi.cn/Mail.Read openid" {
+		t.Errorf("granted %q", got)
 	}
 }
 

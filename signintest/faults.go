@@ -118,6 +118,15 @@ func InsufficientClaims(claims string) Fault {
 		base64.StdEncoding.EncodeToString([]byte(claims))))
 }
 
+// ClaimsInInvalidToken is [InsufficientClaims] as Azure Resource Manager sends it:
+// the error is called invalid_token, and what the API wants is in claims all
+// the same.
+func ClaimsInInvalidToken(claims string) Fault {
+	return apiFault(http.StatusUnauthorized, fmt.Sprintf(
+		`Bearer authorization_uri="https://login.example.test/", error="invalid_token", error_description="The authentication token is revoked.", claims="%s"`,
+		base64.StdEncoding.EncodeToString([]byte(claims))))
+}
+
 // StepUp is the answer of an API that wants the user to sign in again, or in
 // a stronger way (RFC 9470). An empty acr and a negative maxAge are left out.
 // maxAge counts in whole seconds.

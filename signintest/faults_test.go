@@ -178,6 +178,7 @@ func TestAnswersOfFaults(t *testing.T) {
 		{"body", Fault{Body: "garbage"}, 200, "", "garbage"},
 		{"endless", Fault{Endless: true, Body: "{"}, 200, "", "{" + strings.Repeat(" ", 2<<20)},
 		{"invalid token", InvalidToken(), 401, `error="invalid_token"`, ""},
+		{"claims, as invalid_token", ClaimsInInvalidToken(`{"a":1}`), 401, `error="invalid_token", error_description="The authentication token is revoked.", claims="` + base64.StdEncoding.EncodeToString([]byte(`{"a":1}`)) + `"`, ""},
 		{"claims", InsufficientClaims(`{"a":1}`), 401, `claims="` + base64.StdEncoding.EncodeToString([]byte(`{"a":1}`)) + `"`, ""},
 		{"step-up", StepUp("gold", 90*time.Second), 401, `error="insufficient_user_authentication", error_description="sign in again", acr_values="gold", max_age="90"`, ""},
 		{"step-up by acr", StepUp("gold", -1), 401, `acr_values="gold"]`, ""},

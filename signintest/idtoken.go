@@ -141,7 +141,7 @@ func (i *Issuer) LogoutToken(subject, sid string) map[string]any {
 	b := i.behaviour.Load()
 	now := b.now()
 	claims := map[string]any{
-		"iss":    i.URL(),
+		"iss":    i.name(b),
 		"iat":    now.Unix(),
 		"exp":    now.Add(2 * time.Minute).Unix(),
 		"jti":    rand.Text(),

@@ -39,6 +39,10 @@
 //
 //	issuer.Update(func(b *signintest.Behaviour) { b.User = "bob" })
 //
+// A provider's ways come by its name, such as [Entra], [Google] or [Keycloak]; see
+// [Profile]. A site in another language is tested against command
+// signintest/cmd/issuer, which serves the same issuer.
+//
 // The package is for tests only: the issuer signs anybody in, by design.
 package signintest
 

@@ -11,7 +11,8 @@ import (
 // an API is one of Graph's.
 var graphNames = []string{
 	"https://graph.microsoft.com", "https://graph.microsoft.us", "https://dod-graph.microsoft.us",
-	"https://microsoftgraph.chinacloudapi.cn", "00000003-0000-0000-c000-000000000000",
+	"https://microsoftgraph.chinacloudapi.cn", "https://graph.svc.sovcloud.fr", "https://graph.svc.sovcloud.de",
+	"https://graph.svc.sovcloud.sg", "00000003-0000-0000-c000-000000000000",
 }
 
 // API is an API that Entra ID issues access tokens for. Each scope belongs to
