@@ -40,6 +40,8 @@ func TestProfiles(t *testing.T) {
 	appleKey, appleConfig := apple(t)
 	google := func(b *signintest.Behaviour) { b.TokenIssuer = "" }
 	for _, tc := range []profileTest{
+		{profile: "adfs", config: func(c *Config) { c.Scopes = []string{"openid", "profile"} },
+			scopes: "openid profile", other: "user_impersonation", left: "https://adfs.contoso.example/adfs/oauth2/logout"},
 		{profile: "apple", config: appleConfig, behave: func(b *signintest.Behaviour) {
 			b.Clients[0].Secret, b.Clients[0].SecretKeys = "", []crypto.PublicKey{appleKey}
 		}, scopes: "openid name email", other: "-"},

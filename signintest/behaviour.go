@@ -200,6 +200,10 @@ type Behaviour struct {
 	// OmitRefreshedIDToken leaves the ID token out of refresh answers.
 	OmitRefreshedIDToken bool
 
+	// RepeatIDToken sends the last ID token of the session again at a refresh,
+	// be it expired, as CAS does.
+	RepeatIDToken bool
+
 	// NewestHintOnly makes the end_session endpoint answer 400 to an
 	// id_token_hint that is not the last ID token of its session, as Spring
 	// Authorization Server does.
@@ -261,9 +265,10 @@ type Behaviour struct {
 	// the token endpoint. Empty means application/json, and "-" sends none.
 	TokenType, ErrorType string
 
-	// InvalidGrantStatus is the HTTP status of invalid_grant, which is 403 at
-	// Auth0. Zero means 400.
-	InvalidGrantStatus int
+	// InvalidGrant, if not nil, is what the token endpoint says in place of
+	// invalid_grant: with status 403 at Auth0, as invalid_request at Dex. An empty
+	// Description leaves the issuer's own.
+	InvalidGrant *OAuthError
 
 	// ByteOrderMark begins each JSON document with a byte order mark.
 	ByteOrderMark bool

@@ -66,6 +66,9 @@ func (b *Behaviour) clone() *Behaviour {
 	if b.Refuse != nil {
 		c.Refuse = new(*b.Refuse)
 	}
+	if b.InvalidGrant != nil {
+		c.InvalidGrant = new(*b.InvalidGrant)
+	}
 	return &c
 }
 

@@ -110,6 +110,9 @@ func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, acce
 		return "", nil
 	}
 	raw := t.Raw
+	if raw == "" && x.b.RepeatIDToken && channel == RefreshChannel {
+		raw = i.NewestIDToken(g.session.sid)
+	}
 	if raw == "" && x.b.EncryptIDTokens {
 		raw = unreadable()
 	}

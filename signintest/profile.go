@@ -35,6 +35,7 @@ type Profile struct {
 // each call.
 func Profiles() []Profile {
 	return []Profile{
+		{"adfs", "https://adfs.contoso.example/adfs", ADFS},
 		{"apple", "https://appleid.apple.com", Apple},
 		{"auth0", "https://contoso.eu.auth0.com/", Auth0},
 		{"b2c", "https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1_signin/v2.0", B2C},
@@ -50,6 +51,30 @@ func Profiles() []Profile {
 // ProfileTenant is the id of contoso.onmicrosoft.com in the profiles of
 // Microsoft's, where alice and bob are at home.
 const ProfileTenant = "11111111-1111-1111-1111-111111111111"
+
+// ADFS is Active Directory Federation Services, at https://HOST/adfs. It does not
+// announce offline_access and gives a refresh token without, and a refresh
+// brings no new one. The users there are have a upn, and no name or email.
+//
+// Source: Microsoft Learn, "AD FS OpenID Connect/OAuth concepts", "AD FS OpenID
+// Connect/OAuth flows and application scenarios".
+func ADFS(b *Behaviour) {
+	b.Endpoints = map[Endpoint]string{
+		EndpointAuthorize: "/oauth2/authorize/", EndpointToken: "/oauth2/token/", EndpointUserInfo: "/userinfo",
+		EndpointKeys: "/discovery/keys", EndpointEndSession: "/oauth2/logout",
+	}
+	b.RefreshAlways, b.RefreshTokens = true, RefreshKeep
+	b.OmitIss, b.OmitRevocation = true, true
+	for n, u := range b.Users {
+		b.Users[n].Claims = map[string]any{"upn": u.Subject + "@contoso.example", "unique_name": `CONTOSO\` + u.Subject}
+	}
+	b.DiscoveryMembers = map[string]any{
+		"access_token_issuer":        "http://adfs.contoso.example/adfs/services/trust",
+		"scopes_supported":           []string{"allatclaims", "aza", "email", "logon_cert", "openid", "profile", "user_impersonation", "vpn_cert", "winhello_cert"},
+		"claims_parameter_supported": nil, "backchannel_logout_supported": nil, "backchannel_logout_session_supported": nil,
+		"frontchannel_logout_supported": true, "frontchannel_logout_session_supported": true, "code_challenge_methods_supported": nil,
+	}
+}
 
 // Entra is Microsoft Entra ID, at https://login.microsoftonline.com/TENANT/v2.0
 // (see [Behaviour].Entra). It sends no sid unless OmitSID is set to false, which
@@ -212,7 +237,7 @@ func Auth0(b *Behaviour) {
 	b.OmitEndSession, b.LogoutParameter = true, "returnTo"
 	b.OmitIss = true
 	b.RefreshTokens = RefreshKeep
-	b.InvalidGrantStatus = 403
+	b.InvalidGrant = &OAuthError{Status: 403, Code: "invalid_grant"}
 	b.DiscoveryMembers = plainDiscovery()
 }
 

@@ -58,6 +58,9 @@ func TestProfiles(t *testing.T) {
 		absent    []string
 		token     func(answer, claims map[string]any) bool
 	}{
+		{name: "adfs", issuer: "https://adfs.contoso.example/adfs", scope: "openid", granted: "openid",
+			absent: []string{"revocation_endpoint", "code_challenge_methods_supported"},
+			token:  func(_, claims map[string]any) bool { return claims["upn"] != nil && claims["email"] == nil }},
 		{name: "apple", issuer: "https://appleid.apple.com", scope: "openid email name", refused: "profile", granted: "openid email name",
 			absent: []string{"end_session_endpoint", "userinfo_endpoint"},
 			token: func(_, claims map[string]any) bool {
@@ -132,7 +135,7 @@ func TestProfiles(t *testing.T) {
 			}
 		})
 	}
-	if len(Profiles()) != 9 {
+	if len(Profiles()) != 10 {
 		t.Errorf("%d profiles, and not all are tried here", len(Profiles()))
 	}
 }
@@ -436,6 +439,15 @@ func TestOddities(t *testing.T) {
 		}},
 		"a sub of everybody": {func(b *Behaviour) { b.IDTokenClaims = map[string]any{"sub": B2CNobody} }, func(p *party) bool {
 			return p.claims(p.authorize().Get("id_token"))["sub"] == B2CNobody
+		}},
+		"invalid_grant by another name": {func(b *Behaviour) { b.InvalidGrant = &OAuthError{Status: 422, Code: "invalid_request"} }, func(p *party) bool {
+			res, body := token(p, "none")
+			return res.StatusCode == 422 && strings.Contains(body, `"invalid_request"`) && strings.Contains(body, "unknown code")
+		}},
+		"the same ID token again": {func(b *Behaviour) { b.RepeatIDToken = true }, func(p *party) bool {
+			answer := p.tokens()
+			_, again := p.refresh(answer["refresh_token"])
+			return again["id_token"] == answer["id_token"]
 		}},
 		"auth_time that moves": {func(b *Behaviour) { b.RefreshMovesAuthTime = true }, func(p *party) bool {
 			clock := NewClock()

@@ -1,6 +1,7 @@
 package signintest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -89,8 +90,10 @@ func (i *Issuer) serveToken(w http.ResponseWriter, x *exchange) {
 }
 
 func (x *exchange) writeError(w http.ResponseWriter, e OAuthError) {
-	if e.Code == "invalid_grant" && e.Status == 0 {
-		e.Status = x.b.InvalidGrantStatus
+	if other := x.b.InvalidGrant; other != nil && e.Code == "invalid_grant" {
+		description := cmp.Or(other.Description, e.Description)
+		e = *other
+		e.Description = description
 	}
 	f := e.Fault()
 	maps.Copy(w.Header(), f.Header)
