@@ -17,7 +17,7 @@ test: install
 	go build -buildvcs=false -o "$$bin/check" ./internal/check; \
 	"$$bin/check"
 
-# The compiler, browser and Redis that tests need, by apt-get, if not there.
+# The compiler, browser, Redis and databases that tests need, by apt-get, if not there.
 install:
 	@scripts/install.sh
 

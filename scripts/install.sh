@@ -19,6 +19,9 @@ missing() {
 	command -v git >/dev/null || echo git
 	command -v chromium >/dev/null || echo chromium
 	command -v redis-server >/dev/null || echo redis-server
+	# Debian has the servers' programs in no PATH, or in root's alone.
+	command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
+	PATH=$PATH:/usr/sbin command -v mariadbd >/dev/null || echo mariadb-server-core
 	command -v nginx >/dev/null || echo nginx
 	command -v caddy >/dev/null || echo caddy
 }
