@@ -22,6 +22,10 @@ const (
 	// again what another has locked.
 	firstPause = time.Millisecond
 	lastPause  = 32 * time.Millisecond
+
+	// grace is how much longer than its context a driver may take to say why
+	// it ended.
+	grace = 100 * time.Millisecond
 )
 
 // errMoving: the value was changed between the refusal and the reading of what
@@ -37,9 +41,8 @@ type Options struct {
 	// Config.Keys must differ.
 	Table string
 
-	// Timeout bounds each call, connecting and tries included, as far as the
-	// driver obeys its context. Zero means two seconds, which is what package
-	// signin itself waits.
+	// Timeout bounds each call, connecting and all tries included. Zero means
+	// two seconds, which is what package signin itself waits.
 	Timeout time.Duration
 }
 
@@ -83,29 +86,29 @@ func (s *Store) Create(ctx context.Context) error {
 	// PostgreSQL's IF NOT EXISTS fails if another makes the table in the same
 	// instant: then it is there the next time.
 	for range 3 {
-		if err = s.run(ctx, "create", s.create); err == nil {
+		if _, err = s.call(ctx, "create", s.create); err == nil {
 			return s.Ready(ctx)
 		}
 	}
 	return err
 }
 
-func (s *Store) create(ctx context.Context) error {
+func (s *Store) create(ctx context.Context) (answer, error) {
 	for _, statement := range s.say.schema {
 		if _, err := s.db.ExecContext(ctx, statement); err != nil {
-			return err
+			return answer{}, err
 		}
 	}
-	return nil
+	return answer{}, nil
 }
 
 // Ready reports whether the database answers, is a primary and has the table,
 // for a readiness probe.
 func (s *Store) Ready(ctx context.Context) error {
-	return s.run(ctx, "ready", func(ctx context.Context) error {
-		_, err := s.read(ctx, []byte("ready."+rand.Text()))
-		return err
+	_, err := s.call(ctx, "ready", func(ctx context.Context) (answer, error) {
+		return s.read(ctx, []byte("ready."+rand.Text()))
 	})
+	return err
 }
 
 // Get implements signin.Store by one query. It always asks the database.
@@ -113,14 +116,8 @@ func (s *Store) Get(ctx context.Context, key string) (value []byte, ok bool, err
 	if err := checkKey(key); err != nil {
 		return nil, false, err
 	}
-	err = s.run(ctx, "get", func(ctx context.Context) error {
-		value, err = s.read(ctx, []byte(key))
-		return err
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	return value, value != nil, nil
+	got, err := s.call(ctx, "get", func(ctx context.Context) (answer, error) { return s.read(ctx, []byte(key)) })
+	return got.found, got.found != nil, err
 }
 
 // Swap implements signin.Store: in PostgreSQL by one statement, in MySQL and
@@ -136,20 +133,20 @@ func (s *Store) Swap(ctx context.Context, key string, old, new []byte, ttl time.
 	if new != nil && ttl <= 0 {
 		return nil, false, errors.New("sqlstore: swap: ttl of a value must be positive")
 	}
-	err = s.run(ctx, "swap", func(ctx context.Context) error {
-		found, swapped, err = s.try(ctx, []byte(key), old, new, ttl)
-		if err == nil && !swapped && same(found, old) {
+	got, err := s.call(ctx, "swap", func(ctx context.Context) (answer, error) {
+		got, err := s.try(ctx, []byte(key), old, new, ttl)
+		if err == nil && !got.swapped && same(got.found, old) {
 			err = errMoving
 		}
-		return err
+		return got, err
 	})
-	if err != nil {
-		return nil, false, err
+	if got.swapped && old == nil && new != nil && s.created.Add(1)%sweepEvery == 1 {
+		// If it fails, the next one does its work.
+		_, _ = s.call(ctx, "sweep", func(ctx context.Context) (answer, error) {
+			return answer{}, s.exec(ctx, s.say.sweep)
+		})
 	}
-	if swapped && old == nil && new != nil && s.created.Add(1)%sweepEvery == 1 {
-		s.sweep(ctx)
-	}
-	return found, swapped, nil
+	return got.found, got.swapped, err
 }
 
 // Delete implements signin.Store.
@@ -157,12 +154,10 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	return s.run(ctx, "delete", func(ctx context.Context) error {
-		return s.twice(ctx, func() error {
-			_, err := s.db.ExecContext(ctx, s.say.delete, []byte(key))
-			return err
-		})
+	_, err := s.call(ctx, "delete", func(ctx context.Context) (answer, error) {
+		return answer{}, s.twice(ctx, func() error { return s.exec(ctx, s.say.delete, []byte(key)) })
 	})
+	return err
 }
 
 func checkKey(key string) error {
@@ -177,20 +172,28 @@ func same(a, b []byte) bool {
 	return (a == nil) == (b == nil) && bytes.Equal(a, b)
 }
 
-// try is one attempt of Swap. What it found may be old: then it is another's
-// doing, between two statements, and worth another attempt.
-func (s *Store) try(ctx context.Context, id, old, new []byte, ttl time.Duration) (found []byte, swapped bool, err error) {
+// answer is what a call brings: the value there is, or nil, and whether Swap
+// did what it was to do. Then it has found nothing.
+type answer struct {
+	found   []byte
+	swapped bool
+}
+
+// try is one attempt of Swap. What it found may be what Swap wanted to replace:
+// another has changed the row between two statements.
+func (s *Store) try(ctx context.Context, id, old, new []byte, ttl time.Duration) (answer, error) {
 	millis := int64((max(ttl, 1)-1)/time.Millisecond) + 1
 	switch {
 	case old == nil && new == nil:
-		found, err = s.read(ctx, id)
-		return found, err == nil && found == nil, err
+		got, err := s.read(ctx, id)
+		got.swapped = err == nil && got.found == nil
+		return got, err
 	case old == nil:
-		found, swapped, err = s.change(ctx, id, s.say.create, id, new, millis)
-		if err == nil && !swapped && found == nil && s.say.renew != "" {
+		got, err := s.change(ctx, id, s.say.create, id, new, millis)
+		if err == nil && !got.swapped && got.found == nil && s.say.renew != "" {
 			return s.change(ctx, id, s.say.renew, new, millis, id)
 		}
-		return found, swapped, err
+		return got, err
 	case new == nil:
 		return s.change(ctx, id, s.say.remove, id, old)
 	default:
@@ -200,39 +203,61 @@ func (s *Store) try(ctx context.Context, id, old, new []byte, ttl time.Duration)
 
 // change runs one statement that changes the row under id or does not, and then
 // says what is there.
-func (s *Store) change(ctx context.Context, id []byte, statement string, args ...any) (found []byte, swapped bool, err error) {
-	if s.say.answers {
-		var present bool
-		err = s.db.QueryRowContext(ctx, statement, args...).Scan(&swapped, &present, &found)
-		return value(found, present && !swapped), swapped, err
+func (s *Store) change(ctx context.Context, id []byte, statement string, args ...any) (answer, error) {
+	got, err := s.once(ctx, statement, args...)
+	if err != nil || got.swapped || s.say.answers {
+		return got, err
 	}
-	result, err := s.db.ExecContext(ctx, statement, args...)
-	if err != nil {
-		return nil, false, err
-	}
-	n, err := result.RowsAffected()
-	if err != nil || n == 1 {
-		return nil, err == nil, err
-	}
-	found, err = s.read(ctx, id)
-	return found, false, err
+	return s.read(ctx, id)
 }
 
-// read returns the value under id, or nil if there is none, from a server that
-// is fit to say so.
-func (s *Store) read(ctx context.Context, id []byte) (found []byte, err error) {
+// once runs a statement that changes a row, and never again. A statement of
+// sql.DB would be repeated when the driver says that the connection is bad, and
+// lib/pq says so, too, of one that was lost after the server had the statement.
+// The second one would find what the first had done, and Swap would report that
+// it was another's doing. sql.Conn repeats nothing but the choice of a
+// connection.
+func (s *Store) once(ctx context.Context, statement string, args ...any) (answer, error) {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	defer conn.Close()
+	if s.say.answers {
+		var got answer
+		var present bool
+		err := conn.QueryRowContext(ctx, statement, args...).Scan(&got.swapped, &present, &got.found)
+		got.found = value(got.found, present && !got.swapped)
+		return got, err
+	}
+	result, err := conn.ExecContext(ctx, statement, args...)
+	if err != nil {
+		return answer{}, err
+	}
+	n, err := result.RowsAffected()
+	return answer{swapped: err == nil && n == 1}, err
+}
+
+// read finds the value under id, on a server that is fit to say so.
+func (s *Store) read(ctx context.Context, id []byte) (answer, error) {
 	var unfit string
 	var present bool
-	err = s.twice(ctx, func() error {
+	var found []byte
+	err := s.twice(ctx, func() error {
 		return s.db.QueryRowContext(ctx, s.say.get, id).Scan(&unfit, &present, &found)
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return answer{}, err
 	case unfit != "":
-		return nil, errors.New(unfit)
+		return answer{}, errors.New(unfit)
 	}
-	return value(found, present), nil
+	return answer{found: value(found, present)}, nil
+}
+
+func (s *Store) exec(ctx context.Context, statement string, args ...any) error {
+	_, err := s.db.ExecContext(ctx, statement, args...)
+	return err
 }
 
 // value tells an empty value from none. Drivers do not agree on which of them a
@@ -247,29 +272,53 @@ func value(found []byte, present bool) []byte {
 	return found
 }
 
-// sweep removes some of what has expired. That it fails is nothing to the
-// caller: the next one will do it.
-func (s *Store) sweep(ctx context.Context) {
+// call is one call by our user, which ends when its time is up. A driver may
+// not: lib/pq waits for a server that has fallen silent as long as it takes. Then
+// fn is left behind.
+func (s *Store) call(ctx context.Context, what string, fn func(context.Context) (answer, error)) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	_, _ = s.db.ExecContext(ctx, s.say.sweep)
+	type outcome struct {
+		got answer
+		err error
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		got, err := s.insist(ctx, fn)
+		ended <- outcome{got, err}
+	}()
+	var end outcome
+	select {
+	case end = <-ended:
+	case <-ctx.Done():
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case end = <-ended:
+		case <-timer.C:
+			end.err = ctx.Err()
+		}
+	}
+	up := ctx.Err()
+	switch {
+	case end.err == nil:
+		return end.got, nil
+	case up != nil && !errors.Is(end.err, up): // the driver does not say so
+		return answer{}, fmt.Errorf("sqlstore: %s: %w: %w", what, up, end.err)
+	}
+	return answer{}, fmt.Errorf("sqlstore: %s: %w", what, end.err)
 }
 
-// run calls fn, with its time bounded, until it succeeds, or fails in a way that
-// will last or that may have changed something.
-func (s *Store) run(ctx context.Context, what string, fn func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+// insist calls fn until it succeeds, or fails in a way that will last or that
+// may have changed something.
+func (s *Store) insist(ctx context.Context, fn func(context.Context) (answer, error)) (answer, error) {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := ctx.Err()
-		if err == nil {
-			err = fn(ctx)
+		if err := ctx.Err(); err != nil {
+			return answer{}, err
 		}
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, errMoving) && !s.say.transient(err) || sleep(ctx, pause) != nil {
-			return failure(ctx, what, err)
+		got, err := fn(ctx)
+		if err == nil || !errors.Is(err, errMoving) && !s.say.transient(err) || !sleep(ctx, pause) {
+			return got, err
 		}
 	}
 }
@@ -284,21 +333,14 @@ func (s *Store) twice(ctx context.Context, fn func() error) error {
 	return err
 }
 
-// failure names the call, and its time being up where the driver does not.
-func failure(ctx context.Context, what string, err error) error {
-	if up := ctx.Err(); up != nil && !errors.Is(err, up) {
-		return fmt.Errorf("sqlstore: %s: %w: %w", what, up, err)
-	}
-	return fmt.Errorf("sqlstore: %s: %w", what, err)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
+// sleep reports whether it could: false means that ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
+		return true
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	}
 }

@@ -9,7 +9,6 @@ package tests
 import (
 	"bytes"
 	"database/sql"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -82,7 +81,9 @@ func pgxSource(addr string) source {
 func postgreSQLBin(tb testing.TB) string {
 	tb.Helper()
 	if path, err := exec.LookPath("postgres"); err == nil {
-		return filepath.Dir(path)
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			return filepath.Dir(path)
+		}
 	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if len(found) == 0 {
@@ -136,10 +137,10 @@ func bootstrap(tb testing.TB) []byte {
 }
 
 // unprivileged is an account that a server agrees to run as: neither does as
-// root. Nil: we are not root.
+// root.
 func unprivileged() *syscall.SysProcAttr {
 	const nobody = 65534
-	attr := &syscall.SysProcAttr{Setpgid: true}
+	attr := new(syscall.SysProcAttr)
 	if os.Geteuid() == 0 {
 		attr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
@@ -186,6 +187,26 @@ func start(tb testing.TB, s *server) *server {
 // what it has kept.
 func (s *server) run() {
 	s.tb.Helper()
+	ended := s.launch()
+	db := s.open()
+	redistest.Wait(s.tb, startTimeout, "the server to answer", func() error {
+		select {
+		case <-ended:
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			// Memory that PostgreSQL's children have shared goes with the last.
+			if !bytes.Contains(log, []byte("is still in use")) {
+				s.tb.Fatalf("%s ended at once: %s", s.argv[0], log)
+			}
+			ended = s.launch()
+		default:
+		}
+		return db.Ping()
+	})
+}
+
+// launch starts the process. The channel is closed when it has ended.
+func (s *server) launch() <-chan struct{} {
+	s.tb.Helper()
 	log, err := os.Create(filepath.Join(s.dir, "log"))
 	if err != nil {
 		s.tb.Fatal(err)
@@ -206,32 +227,31 @@ func (s *server) run() {
 	s.mu.Lock()
 	s.cmd, s.done = cmd, done
 	s.mu.Unlock()
-
-	db := s.open()
-	redistest.Wait(s.tb, startTimeout, "the server to answer", func() error {
-		select {
-		case <-done:
-			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			s.tb.Fatalf("%s ended at once: %s", s.argv[0], log)
-		default:
-		}
-		return db.Ping()
-	})
+	return done
 }
 
 func (s *server) source() source { return s.url(s.addr) }
 
 func (s *server) open() *sql.DB { return s.source().open(s.tb) }
 
-// kill ends the server as kill -9 does, and waits until it is gone.
-func (s *server) kill() { s.end(syscall.SIGKILL) }
+// kill ends the server and its children as kill -9 does, and waits until it is
+// gone. PostgreSQL has a child for each connection, which lives on for a moment.
+func (s *server) kill() {
+	s.end(func(p *os.Process) {
+		_ = p.Signal(syscall.SIGSTOP) // it makes no more of them
+		for _, child := range children(p.Pid) {
+			_ = syscall.Kill(child, syscall.SIGKILL)
+		}
+		_ = p.Kill()
+	})
+}
 
 // stop asks the server to end, and not to wait for its clients.
-func (s *server) stop() { s.end(syscall.SIGINT) }
+func (s *server) stop() {
+	s.end(func(p *os.Process) { _ = p.Signal(syscall.SIGINT) })
+}
 
-// end signals the process group: PostgreSQL has a process for each connection,
-// and the next start waits for all of them.
-func (s *server) end(sig syscall.Signal) {
+func (s *server) end(how func(*os.Process)) {
 	s.mu.Lock()
 	cmd, done := s.cmd, s.done
 	s.cmd = nil
@@ -239,26 +259,36 @@ func (s *server) end(sig syscall.Signal) {
 	if cmd == nil {
 		return
 	}
-	group := -cmd.Process.Pid
-	if sig != syscall.SIGKILL {
-		group = cmd.Process.Pid // the server tells its children
-	}
-	_ = syscall.Kill(group, sig) // an error means that it has ended already
+	how(cmd.Process)
 	timer := time.NewTimer(startTimeout)
 	defer timer.Stop()
 	select {
 	case <-done:
 	case <-timer.C:
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Process.Kill()
 		<-done
-		s.tb.Errorf("%s did not end by %v", s.argv[0], sig)
+		s.tb.Errorf("%s does not end", s.argv[0])
 	}
-	redistest.Wait(s.tb, startTimeout, "the server's children to end", func() error {
-		if syscall.Kill(-cmd.Process.Pid, 0) == nil {
-			return errors.New("some are there")
+}
+
+// children are the processes that one has made.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
 		}
-		return nil
-	})
+		// The name in parentheses may hold anything.
+		var state string
+		var pid, of int
+		_, _ = fmt.Sscan(string(stat), &pid)
+		_, _ = fmt.Sscan(string(stat[bytes.LastIndexByte(stat, ')')+1:]), &state, &of)
+		if of == parent {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // freeAddr returns a loopback address that nobody listens on.

@@ -2,13 +2,15 @@ package tests
 
 import (
 	"database/sql"
+	"fmt"
+	"io"
+	"log"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	_ "github.com/go-sql-driver/mysql"
+	"github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "github.com/lib/pq"
 	_ "modernc.org/sqlite"
@@ -37,6 +39,8 @@ type forAll struct{ testing.TB }
 func (f forAll) Cleanup(fn func()) { shared.cleanups = append(shared.cleanups, fn) }
 
 func TestMain(m *testing.M) {
+	// The driver prints each connection that dies: here they die on purpose.
+	_ = mysql.SetLogger(log.New(io.Discard, "", 0))
 	code := m.Run()
 	for i := len(shared.cleanups) - 1; i >= 0; i-- {
 		shared.cleanups[i]()
@@ -120,15 +124,23 @@ func forDialects(t *testing.T, test func(t *testing.T, dialect sqlstore.Dialect,
 	}
 }
 
-// tableFor makes a name for the test's own table in a shared database.
-func tableFor(t *testing.T) string {
-	name := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '_'
-	}, strings.ToLower(t.Name()))
-	return "s_" + name[max(0, len(name)-40):]
+// tables are the names that tableFor has given, by test.
+var tables struct {
+	mu    sync.Mutex
+	names map[testing.TB]string
+}
+
+// tableFor is the name of the test's own table in a shared database.
+func tableFor(t testing.TB) string {
+	tables.mu.Lock()
+	defer tables.mu.Unlock()
+	if tables.names == nil {
+		tables.names = make(map[testing.TB]string)
+	}
+	if tables.names[t] == "" {
+		tables.names[t] = fmt.Sprintf("sessions_%d", len(tables.names))
+	}
+	return tables.names[t]
 }
 
 func newStore(t *testing.T, db *sql.DB, dialect sqlstore.Dialect, options sqlstore.Options) *sqlstore.Store {
