@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
@@ -315,7 +316,7 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 	set("redirect_uri", tx.Redirect)
 	set("response_type", a.cfg.ResponseType)
 	set("response_mode", a.cfg.ResponseMode)
-	set("scope", strings.Join(a.challengeScopes(need), " "))
+	set("scope", strings.Join(a.challengeScopes(tx), " "))
 	set("state", state)
 	set("nonce", b.nonce(tx.ID))
 	set("code_challenge", seal.Encode(challenge[:]))
@@ -349,19 +350,26 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 // challengeScopes are the sign-in's and those needed. Scopes of a resource
 // named in the request stand alone with the reserved ones: the issuer would
 // take the others for that resource's.
-func (a *Auth) challengeScopes(need *InteractionRequiredError) []string {
+func (a *Auth) challengeScopes(tx *transaction) []string {
 	var scopes []string
 	for _, s := range a.cfg.Scopes {
-		if need.Resource == "" || isReserved(s) {
+		if tx.Resource == "" || family.Reserved(s) {
 			scopes = append(scopes, s)
 		}
 	}
-	for _, s := range need.Scopes {
-		if !slices.Contains(scopes, s) {
-			scopes = append(scopes, s)
-		}
+	if tx.Interactive && a.tokens.written.PerAPI() {
+		// Who is signed in is asked for what a page needs. The sign-in's scopes go
+		// along where they can.
+		return a.tokens.written.Together(tx.Scopes, scopes)
 	}
-	return scopes
+	return a.tokens.written.Together(scopes, tx.Scopes)
+}
+
+// tokenScopes are those of a challenge's that its token is for: all of them, or
+// those of one API. That is the page's where a page asked for more than the
+// sign-in, else the site's.
+func (a *Auth) tokenScopes(tx *transaction) []string {
+	return a.tokens.written.OneAPI(a.challengeScopes(tx))
 }
 
 // sealState returns the state parameter of a transaction. It is good for this

@@ -62,7 +62,9 @@ type Config struct {
 
 	// Scopes are asked for at sign-in, beside openid, profile and
 	// offline_access. If openid is among them, exactly these are asked for. A
-	// handler may ask for more later.
+	// handler may ask for more later. At Entra and Azure AD B2C a token is for one
+	// API: the sign-in's is for that of the first scope, the part before its last
+	// slash, and the tokens for others are had without the user.
 	Scopes []string
 
 	// Keys authenticate and encrypt cookies, the state parameter and records.

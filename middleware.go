@@ -64,6 +64,7 @@ import (
 	"time"
 
 	"github.com/gorilla/sessions"
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
@@ -159,7 +160,7 @@ func New(c Config) (*Auth, error) {
 	a.tokens = &tokens{
 		records: a.records, issuer: a.issuer, store: store, keys: keys, chores: &a.chores, report: a.report,
 		now: func() time.Time { return a.now() }, margin: c.ExpiryMargin, scopes: c.Scopes,
-		capabilities: c.ClientCapabilities, issuerURL: c.Issuer,
+		written: family.ScopesOf(c.Issuer), capabilities: c.ClientCapabilities,
 	}
 	a.redemptions.Patience = once.Patience
 	a.redemptions.Panicked, a.tokens.flights.Panicked, a.chores.Panicked = a.report.panicked, a.report.panicked, a.report.panicked
@@ -206,7 +207,8 @@ func (a *Auth) RequireUser(next http.Handler) http.Handler {
 // user. The zero value asks nothing more.
 type Requirement struct {
 	// Scopes must have been granted, for Resource if that is set (RFC 8707).
-	// If they have not, the user is asked for them before the handler runs.
+	// If they have not, the user is asked for them before the handler runs. They
+	// may be of several APIs.
 	Scopes   []string
 	Resource string
 
@@ -314,8 +316,27 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need
 		_, err := v.source.Token()
 		return err
 	}
-	_, err := a.tokens.acquire(ctx, v, TokenRequest{Scopes: need.Scopes, Resource: need.Resource})
-	return err
+	return a.granted(ctx, v, need)
+}
+
+// granted reports whether need's scopes have been granted, of whatever APIs they
+// are. If one API's have not, the user is asked for all of them at once, and the
+// token that the challenge brings is for that API.
+func (a *Auth) granted(ctx context.Context, v *visit, need Requirement) error {
+	if !a.tokens.written.Mixed(need.Scopes) {
+		_, err := a.tokens.acquire(ctx, v, TokenRequest{Scopes: need.Scopes, Resource: need.Resource})
+		return err
+	}
+	for _, scopes := range a.tokens.written.ByAPI(need.Scopes) {
+		_, err := a.tokens.acquire(ctx, v, TokenRequest{Scopes: scopes, Resource: need.Resource})
+		if lack, ok := errors.AsType[*InteractionRequiredError](err); ok {
+			lack.Scopes = a.tokens.written.Together(scopes, need.Scopes)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Ready reports whether a sign-in could succeed now: the issuer's metadata is

@@ -128,11 +128,11 @@ func (a *Auth) redeem(ctx context.Context, meta *oidc.Metadata, tx *transaction,
 		form.Set("resource", tx.Resource)
 	}
 	if meta.Rule.Segment != "" {
-		// Entra wants to know for which of the resources consented to.
 		form.Set("client_info", "1")
-		if tx.Interactive && len(tx.Scopes) > 0 {
-			form.Set("scope", strings.Join(append([]string{"openid", "profile", "offline_access"}, tx.Scopes...), " "))
-		}
+	}
+	if a.tokens.written.PerAPI() {
+		// The code may be for several APIs, and the token is for one (AADSTS28003).
+		form.Set("scope", strings.Join(a.tokenScopes(tx), " "))
 	}
 	answer, err := a.issuer.RequestToken(ctx, meta, form, nil)
 	if err != nil {
@@ -165,20 +165,18 @@ func (a *Auth) accept(ctx context.Context, meta *oidc.Metadata, tx *transaction,
 			return nil, tx.rejected("token endpoint", err)
 		}
 	}
-	asked := a.challengeScopes(&InteractionRequiredError{Scopes: tx.Scopes, Resource: tx.Resource})
+	asked := a.tokenScopes(tx)
 	token := a.tokens.newHeld(answer, asked, tx.Resource)
-	token.Default = tx.Resource == "" && (!tx.Interactive || token.covers(apiScopes(a.cfg.Scopes)))
+	site := a.tokens.siteScopes()
+	token.Default = tx.Resource == "" && a.tokens.written.SameAPI(asked, site) && (!tx.Interactive || token.covers(apiScopes(site)))
 	s, err := a.saveSignIn(ctx, tx, b, back, answer, token)
 	if err != nil {
 		return nil, err
 	}
 	a.report.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.Asked)})
-	// A token of Entra's is for one API. At a sign-in that need not be the one
-	// the scopes are of, so it says nothing about them.
-	telling := tx.Interactive || meta.Rule.Segment == ""
 	done := &redeemed{secret: s.secret}
 	switch {
-	case telling && !token.covers(tx.Scopes):
+	case !token.covers(a.tokens.written.Told(tx.Scopes, asked)):
 		done.unmet = unmetScopes
 	case tx.Interactive && len(tx.ACR) == 0 && tx.MaxAge == nil && answer.AccessToken == "":
 		done.unmet = unmetScopes // it was for a token, and another trip would bring none either

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
@@ -214,7 +215,7 @@ func (ts *tokens) refreshedToken(r *record, answer *oidc.Answer, sent []string, 
 	old := r.find(req)
 	asked := sent
 	if len(sent) == 0 {
-		asked = ts.scopes
+		asked = ts.siteScopes()
 		if old != nil {
 			asked = old.Scopes
 		}
@@ -223,7 +224,7 @@ func (ts *tokens) refreshedToken(r *record, answer *oidc.Answer, sent []string, 
 	if len(sent) == 0 && old != nil {
 		t.Asked = old.Asked
 	}
-	site := apiScopes(ts.scopes)
+	site := apiScopes(ts.siteScopes())
 	t.Params = paramsHash(req.Params)
 	t.Default = req.Resource == "" && (len(req.Scopes) == 0 || len(sent) == 0 && old != nil && old.Default || len(site) > 0 && t.covers(site))
 	t.Claims = shortHash(req.Claims)
@@ -275,9 +276,18 @@ func cloneParams(params url.Values) url.Values {
 
 // refreshScopes are those to send. None, if a held token covers the request
 // by default: some issuers take scopes at a refresh for a wish to have no
-// others any more.
+// others any more. Where a token is for one API, the scopes have to name it.
 func (ts *tokens) refreshScopes(r *record, req *TokenRequest) []string {
 	t := r.find(req)
+	if ts.written.PerAPI() {
+		scopes := req.Scopes
+		if t != nil {
+			scopes = ts.written.Together(t.Asked, scopes)
+		} else if len(scopes) == 0 {
+			scopes = ts.siteScopes()
+		}
+		return ts.withReserved(ts.written.OneAPI(scopes))
+	}
 	if t != nil && t.Default || t == nil && len(req.Scopes) == 0 {
 		return nil
 	}
@@ -288,12 +298,16 @@ func (ts *tokens) refreshScopes(r *record, req *TokenRequest) []string {
 	return ts.withReserved(scopes)
 }
 
+// siteScopes are those of Config.Scopes that the token of a request for no scopes
+// is for: all of them, or those of the first one's API.
+func (ts *tokens) siteScopes() []string { return ts.written.OneAPI(ts.scopes) }
+
 // withReserved adds the sign-in's reserved scopes, without which some issuers
 // give no refresh token back.
 func (ts *tokens) withReserved(scopes []string) []string {
 	scopes = slices.Clone(scopes)
 	for _, s := range ts.scopes {
-		if isReserved(s) && !slices.Contains(scopes, s) {
+		if family.Reserved(s) && !slices.Contains(scopes, s) {
 			scopes = append(scopes, s)
 		}
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
@@ -27,8 +29,8 @@ type tokens struct {
 
 	margin       time.Duration // Config.ExpiryMargin
 	scopes       []string      // Config.Scopes
+	written      family.Scopes // how the issuer writes them
 	capabilities []string      // Config.ClientCapabilities
-	issuerURL    string
 
 	flights once.Flights[*renewed]
 	backoff backoff
@@ -194,6 +196,9 @@ func (ts *tokens) acquire(ctx context.Context, v holder, req TokenRequest) (*hel
 	}
 	if s == nil {
 		return nil, req.needs(ReasonSignIn, "", nil)
+	}
+	if ts.written.Mixed(req.Scopes) {
+		return nil, &argumentError{fmt.Errorf("token for scopes %s: they belong to several APIs, and a token is for one", strings.Join(req.Scopes, " "))}
 	}
 	t := s.record.find(&req)
 	if req.Refresh && t != nil && req.reject == "" {

@@ -29,7 +29,8 @@ func TokenSource(ctx context.Context, scopes ...string) oauth2.TokenSource {
 // TokenRequest is what [TokenSource] is asked for, where scopes do not say it
 // all. The zero value asks for the token of the sign-in.
 type TokenRequest struct {
-	// Scopes the token must have been granted, one in each element.
+	// Scopes the token must have been granted, one in each element. At Entra and
+	// Azure AD B2C they must be of one API.
 	Scopes []string
 
 	// Resource is the API the token is for (RFC 8707). Empty leaves it to the

@@ -41,6 +41,8 @@ type held struct {
 	Default  bool     `json:"d,omitempty"` // serves a request for no scopes
 	Claims   []byte   `json:"q,omitempty"` // hash of the claims request it answers
 	Params   []byte   `json:"p,omitempty"` // hash of TokenRequest.Params
+
+	Written family.Scopes `json:"w,omitempty"` // how the issuer writes scopes
 }
 
 // newHeld is the token of an answer to a request for asked. An answer without
@@ -51,13 +53,13 @@ func (ts *tokens) newHeld(answer *oidc.Answer, asked []string, resource string) 
 	if answer.AccessToken == "" {
 		return held{Resource: resource} // no scope is of use without it
 	}
-	t := held{Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource, Obtained: answer.Asked.Unix()}
+	t := held{
+		Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource,
+		Obtained: answer.Asked.Unix(), Written: ts.written,
+	}
 	t.Scopes = t.Asked
 	if len(answer.Scope) > 0 {
-		t.Scopes = accessScopes(answer.Scope)
-		if _, onEntra := family.CloudOf(ts.issuerURL); onEntra {
-			t.Scopes = entraSpelling(t.Scopes, t.Asked)
-		}
+		t.Scopes = accessScopes(ts.written.Spelled(answer.Scope, t.Asked))
 	}
 	if answer.ExpiresIn.Present {
 		t.Expires = answer.Asked.Add(answer.ExpiresIn.Duration).Unix()
@@ -68,49 +70,13 @@ func (ts *tokens) newHeld(answer *oidc.Answer, asked []string, resource string) 
 	return t
 }
 
-// graph is what Entra leaves out of the names of Microsoft Graph's scopes, or
-// adds to them.
-const graph = "https://graph.microsoft.com/"
-
-// entraSpelling spells granted scopes as they were asked for: Entra takes
-// them in any case, with or without Microsoft Graph's URL, and answers with a
-// spelling of its own.
-func entraSpelling(granted, asked []string) []string {
-	out := slices.Clone(granted)
-	for i, g := range out {
-		for _, s := range asked {
-			if strings.EqualFold(strings.TrimPrefix(g, graph), strings.TrimPrefix(s, graph)) {
-				out[i] = s
-			}
-		}
-	}
-	return out
-}
-
-// google is what Google puts before email and profile when it grants them.
-const google = "https://www.googleapis.com/auth/userinfo."
-
-// isReserved reports whether a scope is one of OpenID Connect's that a sign-in
-// asks for. They go along with every request, for no API is to be had by them.
-func isReserved(scope string) bool {
-	return isProtocol(scope) || scope == "profile" || scope == "email"
-}
-
-// isProtocol reports whether a scope asks for an ID token or a refresh token. It
-// gives access to nothing, and issuers need not name it among what they grant.
-func isProtocol(scope string) bool { return scope == "openid" || scope == "offline_access" }
-
 // covers reports whether all scopes were granted, openid and offline_access
-// aside. Entra answers a request for .default with what that stands for.
+// aside. At an issuer whose tokens are for one API each, profile and email
+// stand for something at one of them only.
 func (t *held) covers(scopes []string) bool {
 	for _, s := range scopes {
-		if isProtocol(s) || slices.Contains(t.Scopes, s) ||
-			isReserved(s) && slices.Contains(t.Scopes, google+s) {
-			continue
-		}
-		short, long := strings.CutPrefix(s, graph)
-		if long && slices.Contains(t.Scopes, short) || !long && slices.Contains(t.Scopes, graph+s) ||
-			strings.HasSuffix(s, "/.default") && slices.Contains(t.Asked, s) {
+		if family.Protocol(s) || t.Written.Granted(t.Scopes, t.Asked, s) ||
+			family.Reserved(s) && t.Written.Elsewhere(scopes) {
 			continue
 		}
 		return false
@@ -340,10 +306,10 @@ func (r *record) refuse(f refusal) {
 }
 
 // accessScopes are the scopes that a token can be found by.
-func accessScopes(scopes []string) []string { return scopesBut(scopes, isProtocol) }
+func accessScopes(scopes []string) []string { return scopesBut(scopes, family.Protocol) }
 
 // apiScopes are the scopes of APIs.
-func apiScopes(scopes []string) []string { return scopesBut(scopes, isReserved) }
+func apiScopes(scopes []string) []string { return scopesBut(scopes, family.Reserved) }
 
 // scopesBut returns the scopes that are not of a kind, each once.
 func scopesBut(scopes []string, kind func(string) bool) []string {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 )
@@ -28,8 +29,7 @@ func TestTokenCovers(t *testing.T) {
 		{[]string{"a"}, nil, []string{"a", "b"}, false},
 		{[]string{"A"}, nil, []string{"a"}, false},
 		{[]string{"ab"}, nil, []string{"a"}, false},
-		{[]string{"https://graph.microsoft.com/User.Read"}, nil, []string{"User.Read"}, true},
-		{[]string{"User.Read"}, nil, []string{"https://graph.microsoft.com/User.Read"}, true},
+		{[]string{"https://graph.microsoft.com/User.Read"}, nil, []string{"User.Read"}, false}, // Entra's alone
 		{[]string{"User.Read"}, nil, []string{"https://other.example/User.Read"}, false},
 		{[]string{"User.Read"}, []string{"https://graph.microsoft.com/.default"}, []string{"https://graph.microsoft.com/.default"}, true},
 		{[]string{"User.Read"}, []string{"api://x/a"}, []string{"api://x/.default"}, false},
@@ -45,11 +45,11 @@ func TestTokenCovers(t *testing.T) {
 func TestTokenScopeSpelling(t *testing.T) {
 	answer := &oidc.Answer{AccessToken: "x", Scope: oidc.ScopeValue{"openid", "User.Read", "Mail.Send"}}
 	asked := []string{"openid", "user.read", "https://graph.microsoft.com/mail.send"}
-	entra := &tokens{issuerURL: Entra(EntraGlobal, "common")}
-	if got := entra.newHeld(answer, asked, ""); !got.covers(asked) || !got.covers([]string{"user.read"}) {
+	entra := &tokens{written: family.ScopesOf(Entra(EntraGlobal, "common"))}
+	if got := entra.newHeld(answer, asked, ""); !got.covers(asked) || !got.covers([]string{"user.read"}) || !got.covers([]string{"https://graph.microsoft.com/User.Read"}) {
 		t.Errorf("Entra granted %q", got.Scopes)
 	}
-	other := &tokens{issuerURL: "https://issuer.example"}
+	other := &tokens{written: family.ScopesOf("https://issuer.example")}
 	if got := other.newHeld(answer, asked, ""); got.covers([]string{"user.read"}) {
 		t.Errorf("granted %q", got.Scopes)
 	}
