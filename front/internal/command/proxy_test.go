@@ -3,6 +3,7 @@ package command_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed454743b5/signin/front/internal/fronttest"
 	"github.com/seed454743b5/signin/signintest"
@@ -281,6 +283,7 @@ routes:
   - {path: /jwt/, allow: signed-in, upstream: UPSTREAM, pass: [identity_jwt]}
   - {path: /both/, allow: signed-in, upstream: UPSTREAM, pass: [access_token, identity_jwt]}
   - {path: /none/, allow: signed-in, upstream: UPSTREAM}
+  - {path: /id/, allow: signed-in, upstream: UPSTREAM, pass: [id_token, access_token]}
 `
 	f := fronttest.Start(t, fronttest.Options{Settings: settings})
 	f.SignIn()
@@ -300,6 +303,43 @@ routes:
 	raw, _ := strings.CutPrefix(send("/jwt/").Get("Authorization"), "Bearer ")
 	checkIdentity(t, f, raw, "/jwt/")
 	checkIdentity(t, f, send("/both/").Get("X-Forwarded-Identity-Jwt"), "/both/")
+
+	checkIDToken := func(when string) {
+		t.Helper()
+		h := send("/id/")
+		raw, _ := strings.CutPrefix(h.Get("Authorization"), "Bearer ")
+		if info, known := f.Issuer.TokenInfo(h.Get("X-Forwarded-Access-Token")); !known || info.Subject != "1001" {
+			t.Errorf("%s: no access token beside", when)
+		}
+		var got struct {
+			Sub, Aud, Nonce string
+		}
+		parts := strings.Split(raw, ".")
+		if len(parts) != 3 {
+			t.Fatalf("%s: Authorization is %q", when, raw)
+		}
+		plain, err := base64.RawURLEncoding.DecodeString(parts[1])
+		if err != nil || json.Unmarshal(plain, &got) != nil || got.Sub != "1001" || got.Aud != "client" {
+			t.Errorf("%s: not alice's ID token: %+v %v", when, got, err)
+		}
+	}
+	checkIDToken("at first")
+	// It outlives a refresh that brings none.
+	f.Issuer.Update(func(b *signintest.Behaviour) {
+		b.OmitRefreshedIDToken, b.AccessTokenLifetime = true, time.Second
+	})
+	f.As("1001")
+	f.SignIn()
+	f.Issuer.Update(func(b *signintest.Behaviour) { b.AccessTokenLifetime = 0 })
+	before := f.Issuer.CountGrant("refresh_token")
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(fronttest.Patience); f.Issuer.CountGrant("refresh_token") == before; <-tick.C {
+		if send("/id/"); time.Now().After(deadline) {
+			t.Fatal("no refresh")
+		}
+	}
+	checkIDToken("after a refresh")
 
 	f.Issuer.RevokeGrants("1001")
 	t.Run("issuer down", func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/seed454743b5/signin"
 	"github.com/seed454743b5/signin/front/internal/bearer"
 	"github.com/seed454743b5/signin/front/internal/identity"
+	"github.com/seed454743b5/signin/front/internal/library"
 	"github.com/seed454743b5/signin/front/internal/routes"
 	"github.com/seed454743b5/signin/front/internal/settings"
 	"github.com/seed454743b5/signin/front/internal/upstream"
@@ -19,15 +20,16 @@ import (
 
 // Options are what a gate is made of.
 type Options struct {
-	Config  *settings.Config
-	Auth    *signin.Auth
-	Bearer  *bearer.Verifier // nil if no route needs one
-	Keys    [][]byte         // session keys
-	Log     *slog.Logger
-	Pages   func(w http.ResponseWriter, r *http.Request, p signin.Page)
-	Observe func(ctx context.Context, r *settings.Route, what string) // an upstream that failed
-	Done    func(r *http.Request, v *visit.Visit, status int, bytes int64, took time.Duration)
-	Now     func() time.Time
+	Config   *settings.Config
+	Auth     *signin.Auth
+	Bearer   *bearer.Verifier  // nil if no route needs one
+	IDTokens *library.IDTokens // nil if no route passes one on
+	Keys     [][]byte          // session keys
+	Log      *slog.Logger
+	Pages    func(w http.ResponseWriter, r *http.Request, p signin.Page)
+	Observe  func(ctx context.Context, r *settings.Route, what string) // an upstream that failed
+	Done     func(r *http.Request, v *visit.Visit, status int, bytes int64, took time.Duration)
+	Now      func() time.Time
 }
 
 // Gate serves one configuration. Several may be in use while a reload is

@@ -114,13 +114,12 @@ func (g *Gate) tokens(w http.ResponseWriter, r *http.Request, v *visit.Visit) bo
 			return false
 		}
 		value := ""
-		if err == nil {
+		switch {
+		case err != nil:
+		case pass == settings.PassIDToken:
+			value, err = g.IDTokens.Get(r.Context(), token)
+		default:
 			value = token.AccessToken
-		}
-		if pass == settings.PassIDToken {
-			if value, err = library.IDToken(token, err); err != nil {
-				value = ""
-			}
 		}
 		if value == "" {
 			g.unavailable(w, r, v, pass, err)

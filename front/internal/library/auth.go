@@ -59,7 +59,7 @@ func Same(a, b *settings.Config) bool {
 	key := func(c *settings.Config) []any {
 		return []any{
 			c.Issuer, c.ClientID, c.ClientSecret, c.ClientSecretFile, c.ClientKeyFile, c.PublicClient, c.BaseURL, c.Scopes, c.SessionKeys, c.Store,
-			c.ResponseType, c.ResponseMode, c.Prompt, c.CookieName, c.SessionLifetime, c.IdleTimeout, c.Site,
+			c.ResponseType, c.ResponseMode, c.Prompt, c.CookieName, c.SessionLifetime, c.IdleTimeout, c.Site, c.PassesIDToken(),
 		}
 	}
 	return reflect.DeepEqual(key(a), key(b))

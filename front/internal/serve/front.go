@@ -44,6 +44,7 @@ type state struct {
 	close    func() error // the store
 	auth     *signin.Auth
 	verifier *bearer.Verifier
+	ids      *library.IDTokens
 	gate     *gate.Gate
 	requests sync.WaitGroup
 }
@@ -119,12 +120,16 @@ func (f *front) open(s, old *state) error {
 		}
 		s.store, s.close = f.metrics.watched(store, c.Store.Kind), closeStore
 	}
-	pages := look.New(c.Site)
+	pages, client := look.New(c.Site), f.client
+	if c.PassesIDToken() {
+		s.ids = &library.IDTokens{Next: f.client.Transport, Store: s.store, Life: c.SessionLifetime}
+		client = &http.Client{Timeout: f.client.Timeout, Transport: s.ids}
+	}
 	if old != nil && library.Same(old.config, c) {
 		s.auth = old.auth
 	} else {
 		var err error
-		s.auth, err = library.New(c, library.Parts{Keys: keys, Store: s.store, Client: f.client, Log: f.log, Observe: f.metrics.telemetry.Observe, Page: pages.Page})
+		s.auth, err = library.New(c, library.Parts{Keys: keys, Store: s.store, Client: client, Log: f.log, Observe: f.metrics.telemetry.Observe, Page: pages.Page})
 		if err != nil {
 			return err
 		}
@@ -143,7 +148,7 @@ func (f *front) open(s, old *state) error {
 	}
 	var err error
 	s.gate, err = gate.New(gate.Options{
-		Config: c, Auth: s.auth, Bearer: s.verifier, Keys: keys, Log: f.log, Pages: pages.Page, Observe: f.metrics.upstream, Now: time.Now,
+		Config: c, Auth: s.auth, Bearer: s.verifier, IDTokens: s.ids, Keys: keys, Log: f.log, Pages: pages.Page, Observe: f.metrics.upstream, Now: time.Now,
 		Done: func(r *http.Request, v *visit.Visit, status int, bytes int64, took time.Duration) {
 			f.metrics.request(r, v, status, took)
 			f.access.request(r, v, status, bytes, took)

@@ -6,6 +6,7 @@ package settings
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/seed454743b5/signin/front/internal/routes"
@@ -155,6 +156,11 @@ const (
 	PassIDToken     = "id_token"
 	PassIdentityJWT = "identity_jwt"
 )
+
+// PassesIDToken reports whether some route passes the ID token on.
+func (c *Config) PassesIDToken() bool {
+	return slices.ContainsFunc(c.Routes, func(r *Route) bool { return slices.Contains(r.Pass, PassIDToken) })
+}
 
 // Allows is the route's rule in words.
 func (r *Route) Allows() string {

@@ -210,6 +210,7 @@ func (l *loader) readEnv(environ []string) map[string]value {
 		}
 	}
 	l.now = value{}
+	l.readDemo(environ, demo)
 	for name, v := range demo {
 		other := name
 		for _, p := range pairs {
@@ -222,6 +223,33 @@ func (l *loader) readEnv(environ []string) map[string]value {
 		}
 	}
 	return found
+}
+
+// readDemo reads those of the demo site's variables that are no setting. What
+// they ask for and is not there is a fault: it must not seem to be in force.
+func (l *loader) readDemo(environ []string, found map[string]value) {
+	for _, pair := range environ {
+		name, val, _ := strings.Cut(pair, "=")
+		l.now = value{where: name}
+		switch {
+		case val == "":
+		case name == "OIDC_CLIENT_AUTH":
+			switch val {
+			case "none":
+				found["public_client"] = value{scalar("true"), name}
+			case "secret":
+				delete(found, "client_key_file")
+			case "private_key_jwt":
+				delete(found, "client_secret")
+			default:
+				l.fault(nil, "%q: not built in; want secret, private_key_jwt or none", val)
+			}
+		case name == "OIDC_PAR" && val == "auto" || val == "0":
+		case slices.Contains([]string{"OIDC_CLIENT_CERT", "OIDC_PAR", "OIDC_SIGNED_REQUEST", "OIDC_DPOP", "OIDC_USERINFO", "OIDC_PROFILE"}, name):
+			l.fault(nil, "not built in; want it unset")
+		}
+	}
+	l.now = value{}
 }
 
 // parseText reads a value that stands alone: of a list, the items are parted

@@ -155,6 +155,16 @@ func TestDemoVariables(t *testing.T) {
 	}
 }
 
+func TestDemoClientAuth(t *testing.T) {
+	file := good[:strings.Index(good, "client_secret")] + good[strings.Index(good, "routes"):]
+	if c, faults := load(t, file, []string{"OIDC_CLIENT_AUTH=none", "OIDC_PAR=auto", "OIDC_DPOP=0"}); c == nil || !c.PublicClient {
+		t.Errorf("none: %q", faults)
+	}
+	if c, faults := load(t, file, []string{"OIDC_CLIENT_AUTH=secret", "OIDC_CLIENT_SECRET=x", "OIDC_CLIENT_KEY=/nonexistent"}); c == nil || c.ClientSecret != "x" {
+		t.Errorf("secret: %q", faults)
+	}
+}
+
 // route is good with another route.
 func route(s string) string {
 	return good[:strings.Index(good, "  - {")] + "  - " + s + "\n"
@@ -251,6 +261,8 @@ func TestFaults(t *testing.T) {
 		"CA with plain http":  {body: route(`{path: /, allow: signed-in, upstream_ca: /dev/null, upstream: "https://127.0.0.1:1"}`), want: "no PEM certificate"},
 		"introspect, no use":  {body: route(`{path: /, allow: signed-in, introspect: true, upstream: "http://127.0.0.1:1"}`), want: "beside bearer only"},
 		"introspect, public":  {body: strings.Replace(route(`{path: /, allow: signed-in, bearer: true, introspect: true, upstream: "http://127.0.0.1:1"}`), "client_secret: s3cret-value", "public_client: true", 1), want: "needs a client secret"},
+		"DPoP":                {body: good, env: []string{"OIDC_DPOP=1"}, want: "OIDC_DPOP: not built in"},
+		"mTLS":                {body: good, env: []string{"OIDC_CLIENT_AUTH=tls"}, want: "OIDC_CLIENT_AUTH: \"tls\": not built in"},
 		"wildcards and files": {body: route(`{path: "/{x}/", allow: signed-in, upstream: "file:."}`), want: "no wildcards"},
 	} {
 		t.Run(name, func(t *testing.T) {
