@@ -66,18 +66,22 @@ func (f *front) run(ctx context.Context, p Program) error {
 	if err := f.use(c); err != nil {
 		return err
 	}
-	servers := []*http.Server{f.server(f, f.log)}
 	failed := make(chan error, 2)
+	var servers []*http.Server
+	serve := func(h http.Handler, l net.Listener) {
+		s := f.server(h, f.log)
+		servers = append(servers, s)
+		go func() { failed <- s.Serve(l) }()
+	}
 	serving := net.Listener(listener{site})
 	scheme := "http"
 	if secure != nil {
 		serving, scheme = tls.NewListener(serving, secure), "https"
 	}
-	go func() { failed <- servers[0].Serve(serving) }()
+	serve(f, serving)
 	if admin != nil {
 		defer admin.Close()
-		servers = append(servers, f.server(f.admin(), f.log))
-		go func() { failed <- servers[1].Serve(listener{admin}) }()
+		serve(f.admin(), listener{admin})
 		f.log.Info("serving the operator", "address", admin.Addr().String())
 	}
 	f.log.Info("serving", "address", site.Addr().String(), "scheme", scheme, "url", cmp.Or(c.BaseURL, "as asked for"), "routes", len(c.Routes))
