@@ -174,15 +174,15 @@ func TestSealedOpens(t *testing.T) {
 				t.Fatal(err)
 			}
 			tx := &transaction{ID: seal.Random(16), Time: 1, Return: page, Browser: seal.Random(16), Scopes: need.Scopes, Resource: strings.Repeat("r", size/2)}
-			if state, err := a.sealState(tx); err == nil {
-				if opened, err := a.openState(state); err != nil || !reflect.DeepEqual(opened, tx) {
+			if state, err := a.states.seal(tx); err == nil {
+				if opened, err := a.states.open(state); err != nil || !reflect.DeepEqual(opened, tx) {
 					t.Errorf("scopes of %d bytes at %.5q...: sealed in %d, and not opened as it was: %v", size, page, len(state), err)
 				}
 			} else if _, ok := errors.AsType[*argumentError](err); !ok || size < 1000 {
 				t.Errorf("scopes of %d bytes at %.5q...: %v", size, page, err)
 			}
-			link := a.sealNeed(need, to)
-			asked, err := a.openAsk(link)
+			link := a.states.sealNeed(need, to)
+			asked, err := a.states.openAsk(link)
 			if err != nil || len(link) > maxState {
 				t.Fatalf("a link for %d bytes at %.5q...: %d bytes, %v", size, page, len(link), err)
 			}

@@ -26,14 +26,14 @@ const (
 	maxAsideBytes = 7000 // of all of them
 )
 
-// fitReturn takes the return path out of a transaction that it would make too
+// fit takes the return path out of a transaction that it would make too
 // long, and returns it.
-func (a *Auth) fitReturn(tx *transaction, home string) (page string, err error) {
+func (st *states) fit(tx *transaction, home string) (page string, err error) {
 	page = tx.Return
 	path, _, _ := strings.Cut(page, "?")
 	for _, kept := range []string{page, path, home} {
 		tx.Return, tx.Aside = kept, kept != page
-		state, err := a.sealState(tx)
+		state, err := st.seal(tx)
 		if err != nil {
 			return "", err
 		}
@@ -53,8 +53,8 @@ type aside struct {
 	form   bool // the answer comes by form_post
 }
 
-func (a *Auth) aside(r *http.Request) aside {
-	s := aside{keys: a.keys, party: a.party(), stem: a.cfg.CookieName + "-return-", secure: a.isSecure(r), form: a.cfg.ResponseMode == modeForm}
+func (st *states) aside(r *http.Request) aside {
+	s := aside{keys: st.keys, party: st.party, stem: st.cookieName + "-return-", secure: st.visits.secure(r), form: st.mode == modeForm}
 	if s.secure {
 		s.stem = "__Host-" + s.stem
 	}

@@ -173,7 +173,7 @@ func TestAsideIsBound(t *testing.T) {
 	}
 
 	r := httptest.NewRequest("GET", a.url, nil)
-	s := a.aside(r)
+	s := a.states.aside(r)
 	for _, evil := range []string{"//evil.example", `/\evil.example`, "https://evil.example/", ""} {
 		tx := &transaction{ID: make([]byte, 16), Aside: true}
 		w := httptest.NewRecorder()

@@ -36,15 +36,26 @@ type browser struct {
 	moved  int64     // when it was sent to BaseURL's host; zero: not lately
 }
 
-// readBrowser returns the browser that sent r, or nil if it sent no cookie of
+// browserCookies read and write the browser cookie.
+type browserCookies struct {
+	visits *visits
+	keys   seal.Keyring
+	party  []byte
+	mode   string // Config.ResponseMode
+
+	secureBrowser []string // its names under https
+	plainBrowser  []string // and over http
+}
+
+// read returns the browser that sent r, or nil if it sent no cookie of
 // ours.
-func (a *Auth) readBrowser(r *http.Request) *browser {
-	for _, name := range a.browserCookies(a.isSecure(r)) {
+func (bc *browserCookies) read(r *http.Request) *browser {
+	for _, name := range bc.names(bc.visits.secure(r)) {
 		tagged := cookieValue(r, name)
 		if len(tagged) > 200 {
 			continue
 		}
-		value, key := untagged(a.keys, a.party(), name, tagged)
+		value, key := untagged(bc.keys, bc.party, name, tagged)
 		if key == nil {
 			continue
 		}
@@ -92,9 +103,9 @@ func untagged(ring seal.Keyring, party []byte, name, tagged string) (string, *se
 	return "", nil
 }
 
-// writeBrowser sets the cookie. SameSite=None because a form_post is a
+// write sets the cookie. SameSite=None because a form_post is a
 // cross-site POST, on which a Lax cookie does not arrive.
-func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) {
+func (bc *browserCookies) write(w http.ResponseWriter, r *http.Request, b *browser) {
 	value := seal.Encode(b.secret)
 	if b.trips > 0 {
 		value += "." + b.need + "." + strconv.Itoa(b.trips)
@@ -111,22 +122,22 @@ func (a *Auth) writeBrowser(w http.ResponseWriter, r *http.Request, b *browser) 
 	}
 	// With the key that it came with: a replica may lack our first, and would
 	// count no trips if it could not read what we write.
-	key := cmp.Or(b.key, &a.keys[0])
-	secure := a.isSecure(r)
+	key := cmp.Or(b.key, &bc.keys[0])
+	secure := bc.visits.secure(r)
 	site.NoStore(w)
-	for _, name := range a.browserCookies(secure) {
-		tagged := value + "." + cookieTag(*key, a.party(), name, value)
-		http.SetCookie(w, roundTripCookie(name, tagged, secure, a.cfg.ResponseMode == modeForm))
+	for _, name := range bc.names(secure) {
+		tagged := value + "." + cookieTag(*key, bc.party, name, value)
+		http.SetCookie(w, roundTripCookie(name, tagged, secure, bc.mode == modeForm))
 	}
 }
 
-// serveBrowser is writeBrowser in an answer of next. A cookie that an answer of
+// serve is writeBrowser in an answer of next. A cookie that an answer of
 // ours sets there meanwhile stands: a challenge is tied to it.
-func (a *Auth) serveBrowser(next http.Handler, w http.ResponseWriter, r *http.Request, b *browser) {
-	ours := a.browserCookies(a.isSecure(r))[0] + "="
+func (bc *browserCookies) serve(next http.Handler, w http.ResponseWriter, r *http.Request, b *browser) {
+	ours := bc.names(bc.visits.secure(r))[0] + "="
 	late := &lateCookie{w, func() {
 		if !slices.ContainsFunc(w.Header()["Set-Cookie"], func(c string) bool { return strings.HasPrefix(c, ours) }) {
-			a.writeBrowser(w, r, b)
+			bc.write(w, r, b)
 		}
 	}}
 	next.ServeHTTP(late, r)
@@ -149,14 +160,14 @@ const (
 	twinSuffix    = "-lax"
 )
 
-// browserCookies are the cookie's names. Over plain http, which is loopback,
+// names are the cookie's names. Over plain http, which is loopback,
 // a twin without Secure serves clients that do not trust loopback; it arrives
 // where issuer and application share a host name.
-func (a *Auth) browserCookies(secure bool) []string {
+func (bc *browserCookies) names(secure bool) []string {
 	if secure {
-		return a.secureBrowser
+		return bc.secureBrowser
 	}
-	return a.plainBrowser
+	return bc.plainBrowser
 }
 
 func plainBrowserCookies(c Config) []string {

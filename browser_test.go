@@ -100,7 +100,7 @@ func TestRestoredTabs(t *testing.T) {
 		t.Errorf("%d of %d answers were another cookie's, want all but one", stale, tabs)
 	}
 	// The one that signed in is not there yet for the others.
-	b.SetCookie(a.url, &http.Cookie{Name: a.secureCookie, Value: "lost", Path: "/", Secure: true})
+	b.SetCookie(a.url, &http.Cookie{Name: a.sess.secureCookie, Value: "lost", Path: "/", Secure: true})
 	for i, p := range answers {
 		if p = b.Follow(p.Next()); p.Status != http.StatusOK || p.Body != fmt.Sprintf("page /page/%d", i) {
 			t.Errorf("tab %d: %d %s %.300s", i, p.Status, p.URL, p.Body)
@@ -158,7 +158,7 @@ func forgetful(on *atomic.Bool) func(o *appOptions) {
 					cookies := r.Cookies()
 					r.Header.Del("Cookie")
 					for _, c := range cookies {
-						if c.Name != a.secureCookie {
+						if c.Name != a.sess.secureCookie {
 							r.AddCookie(c)
 						}
 					}
@@ -243,7 +243,7 @@ func TestOrdinaryUseIsNoLoop(t *testing.T) {
 			if got := a.subject(b); got != "alice" {
 				t.Fatalf("%d: %s", i, got)
 			}
-			if err := b.SetCookie(a.url, &http.Cookie{Name: a.secureCookie, Value: "broken", Path: "/", Secure: true}); err != nil {
+			if err := b.SetCookie(a.url, &http.Cookie{Name: a.sess.secureCookie, Value: "broken", Path: "/", Secure: true}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -269,7 +269,7 @@ func TestOrdinaryUseIsNoLoop(t *testing.T) {
 				t.Fatalf("%d: %d", i, p.Status)
 			}
 		}
-		b.SetCookie(a.url, &http.Cookie{Name: a.secureCookie, Value: "broken", Path: "/", Secure: true})
+		b.SetCookie(a.url, &http.Cookie{Name: a.sess.secureCookie, Value: "broken", Path: "/", Secure: true})
 		if got := a.subject(b); got != "alice" {
 			t.Error(got)
 		}
@@ -381,7 +381,7 @@ func TestAnotherSiteDoesNotCount(t *testing.T) {
 	a := newApp(t)
 	attacker, victim := a.browser(), a.browser()
 	a.toCallback(victim, "/page/x") // the cookie is there, the sign-in has only begun
-	before, _ := victim.Cookie(a.url, a.browserCookies(true)[0])
+	before, _ := victim.Cookie(a.url, a.browsers.names(true)[0])
 	for i := range 3 * loopTrips {
 		forged := a.toCallback(attacker, "/page/x")
 		if p := victim.Send(forged); p.Status != http.StatusSeeOther {
@@ -389,11 +389,11 @@ func TestAnotherSiteDoesNotCount(t *testing.T) {
 		}
 		if i < loopTrips-1 { // its own count rises, and the next state carries it
 			attacker.Send(forged)
-			attacker.SetCookie(a.url, &http.Cookie{Name: a.secureCookie, Value: "lost", Path: "/", Secure: true})
+			attacker.SetCookie(a.url, &http.Cookie{Name: a.sess.secureCookie, Value: "lost", Path: "/", Secure: true})
 		}
 		a.clock.advance(time.Second)
 	}
-	if after, _ := victim.Cookie(a.url, a.browserCookies(true)[0]); after != before {
+	if after, _ := victim.Cookie(a.url, a.browsers.names(true)[0]); after != before {
 		t.Errorf("the visitor's cookie is %q, and was %q", after, before)
 	}
 	if p := victim.Open(a.url + "/page/x"); p.Status != http.StatusOK || p.Body != "page /page/x" {
@@ -407,7 +407,7 @@ func TestCookieUnderAnotherName(t *testing.T) {
 	a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.BaseURL = "" } })
 	b := a.signIn()
 	session := a.session(b)
-	browser, _ := b.Cookie(a.url, a.secureBrowser[0])
+	browser, _ := b.Cookie(a.url, a.browsers.secureBrowser[0])
 	status := func(url string, cookies ...string) int {
 		r := httptest.NewRequest("GET", url+"/me", http.NoBody)
 		r.Header.Set("Cookie", strings.Join(cookies, "; "))
@@ -415,32 +415,32 @@ func TestCookieUnderAnotherName(t *testing.T) {
 		a.Handler(a.mux).ServeHTTP(w, r)
 		return w.Code
 	}
-	if got := status("https://app.example.test", a.secureCookie+"="+session); got != http.StatusOK {
+	if got := status("https://app.example.test", a.sess.secureCookie+"="+session); got != http.StatusOK {
 		t.Fatalf("the session under its own name: %d, want 200", got)
 	}
 	if got := status("http://localhost", a.cfg.CookieName+"="+session); got != http.StatusUnauthorized {
 		t.Errorf("the session of https under the name of http: %d, want 401", got)
 	}
-	if got := status("https://app.example.test", a.secureCookie+"="+session); got != http.StatusOK {
+	if got := status("https://app.example.test", a.sess.secureCookie+"="+session); got != http.StatusOK {
 		t.Errorf("the session under its own name afterwards: %d, want 200", got)
 	}
-	for _, name := range slices.Concat(a.plainBrowser, a.secureBrowser) {
-		for _, of := range slices.Concat(a.plainBrowser, a.secureBrowser) {
+	for _, name := range slices.Concat(a.browsers.plainBrowser, a.browsers.secureBrowser) {
+		for _, of := range slices.Concat(a.browsers.plainBrowser, a.browsers.secureBrowser) {
 			secret := strings.Repeat("A", 43)
 			r := httptest.NewRequest("GET", "http://localhost/", http.NoBody)
 			if strings.HasPrefix(name, "__Host-") {
 				r = httptest.NewRequest("GET", "https://app.example.test/", http.NoBody)
 			}
-			r.Header.Set("Cookie", name+"="+secret+"."+cookieTag(a.keys[0], a.party(), of, secret))
-			if got := a.readBrowser(r) != nil; got != (name == of) {
+			r.Header.Set("Cookie", name+"="+secret+"."+cookieTag(a.keys[0], a.party, of, secret))
+			if got := a.browsers.read(r) != nil; got != (name == of) {
 				t.Errorf("%s's value under the name %s opens: %v", of, name, got)
 			}
 		}
 	}
 	// Where a return path waits.
 	tx := &transaction{ID: []byte(strings.Repeat("i", 16)), Time: 1}
-	plain := a.aside(httptest.NewRequest("GET", "http://localhost/", http.NoBody))
-	secure := a.aside(httptest.NewRequest("GET", "https://app.example.test/", http.NoBody))
+	plain := a.states.aside(httptest.NewRequest("GET", "http://localhost/", http.NoBody))
+	secure := a.states.aside(httptest.NewRequest("GET", "https://app.example.test/", http.NoBody))
 	w := httptest.NewRecorder()
 	secure.put(w, httptest.NewRequest("GET", "https://app.example.test/", http.NoBody), tx, "/long")
 	value := w.Result().Cookies()[0].Value
@@ -458,8 +458,8 @@ func TestCookieUnderAnotherName(t *testing.T) {
 		browser: true, browser[:strings.LastIndexByte(browser, '.')]: false, // as made before there were tags
 		strings.Replace(browser, ".", ".signin.3.1800000000.", 1): false, "A" + browser[1:]: browser[0] == 'A',
 	} {
-		r.Header.Set("Cookie", a.secureBrowser[0]+"="+value)
-		if got := a.readBrowser(r) != nil; got != want {
+		r.Header.Set("Cookie", a.browsers.secureBrowser[0]+"="+value)
+		if got := a.browsers.read(r) != nil; got != want {
 			t.Errorf("browser cookie %q opens: %v, want %v", value, got, want)
 		}
 	}
@@ -493,7 +493,7 @@ func TestBrowserCookie(t *testing.T) {
 	for _, value := range []string{"", "x", strings.Repeat("A", 43), strings.Repeat("A", 300), "....", strings.Repeat("A", 43) + ".n.-5.x"} {
 		r, _ := http.NewRequest("GET", a.url, nil)
 		r.Header.Set("Cookie", "__Host-signin-browser="+value)
-		if b := a.readBrowser(r); b != nil && (len(b.secret) != secretLen || b.looping("n", time.Now())) {
+		if b := a.browsers.read(r); b != nil && (len(b.secret) != secretLen || b.looping("n", time.Now())) {
 			t.Errorf("%q was read as %+v", value, b)
 		}
 	}

@@ -56,7 +56,7 @@ var errUnknown = errors.New("the issuer knows nobody there")
 
 // callback takes the issuer's answer.
 func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
-	home := a.site(r).Path(a.loginPath)
+	home := a.visits.site(r).Path(a.loginPath)
 	params, err := readAnswer(r, home)
 	if err != nil {
 		if r.Method != http.MethodGet && r.Method != http.MethodPost {
@@ -65,7 +65,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 		a.rejected(w, r, nil, err)
 		return
 	}
-	b := a.readBrowser(r)
+	b := a.browsers.read(r)
 	tx, err := a.checkState(w, r, params, b, home)
 	if err == nil {
 		var done *redeemed
@@ -81,7 +81,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	if errors.Is(err, errStale) {
 		if b != nil {
 			b.tripped(tx, a.now(), true)
-			a.writeBrowser(w, r, b)
+			a.browsers.write(w, r, b)
 		}
 		a.report.event(r.Context(), Event{Name: EventStale, Reference: tx.id()})
 		site.RedirectWithin(w, site.NewReturnPath(tx.Return))
@@ -141,7 +141,7 @@ func (a *Auth) checkState(w http.ResponseWriter, r *http.Request, params url.Val
 	if !params.Has("state") && !params.Has("code") && !params.Has("error") && !params.Has("id_token") {
 		return nil, reject(PageCallbackEmpty, home, "no parameters: the issuer answered by fragment, or the page was opened by hand")
 	}
-	tx, err := a.openState(params.Get("state"))
+	tx, err := a.states.open(params.Get("state"))
 	switch {
 	case err != nil && b == nil:
 		return nil, reject(PageNoCookies, home, "no browser cookie, and no state of ours")
@@ -163,15 +163,15 @@ func (a *Auth) checkState(w http.ResponseWriter, r *http.Request, params url.Val
 // browser kept and by how the answer came.
 func (a *Auth) restoreReturn(w http.ResponseWriter, r *http.Request, tx *transaction) {
 	if tx.Aside {
-		page := a.aside(r).fetch(w, r, tx)
+		page := a.states.aside(r).fetch(w, r, tx)
 		if page == "" {
 			a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.String("ref", tx.id()))
 			page = tx.Return
 		}
 		tx.Return = page
 	}
-	if tx.Bare && tx.Return != a.site(r).Path("/") {
-		tx.Return = a.sites.Resolve(a.entered(r), a.cfg.CallbackPath, tx.Return)
+	if tx.Bare && tx.Return != a.visits.site(r).Path("/") {
+		tx.Return = a.visits.sites.Resolve(a.visits.entered(r), a.cfg.CallbackPath, tx.Return)
 	}
 }
 
@@ -188,8 +188,8 @@ func (a *Auth) withoutCookie(r *http.Request, tx *transaction, age time.Duration
 	cause := "no browser cookie: cookies are blocked or were deleted, or the answer came to another browser than the one that asked"
 	switch {
 	case tx.Host != "":
-		cause = "no browser cookie: the sign-in began under the host " + tx.Host + ", and BaseURL's is " + a.sites.Fixed.Host
-	case !a.isSecure(r) && a.cfg.ResponseMode == modeForm:
+		cause = "no browser cookie: the sign-in began under the host " + tx.Host + ", and BaseURL's is " + a.visits.sites.Fixed.Host
+	case !a.visits.secure(r) && a.cfg.ResponseMode == modeForm:
 		cause += "; or " + errNoSecureCookie.Error()
 	}
 	return reject(PageNoCookies, tx.Return, cause)
@@ -226,7 +226,7 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	}
 	var front *oidc.IDToken
 	if a.cfg.ResponseType == typeHybrid {
-		want := a.expect(tx, b)
+		want := a.redeemer.expect(tx, b)
 		want.Front, want.Code = true, code
 		if front, err = a.issuer.VerifyIDToken(r.Context(), meta, params.Get("id_token"), want); err != nil {
 			return nil, tx.rejected("front channel", err)
@@ -235,8 +235,8 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	// The browser waits for a while; the redemption, once begun, is finished.
 	ctx, cancel := context.WithTimeout(r.Context(), callbackWait)
 	defer cancel()
-	done, err := a.redemptions.Do(ctx, string(tx.ID), redemptionLimit, func(ctx context.Context) (*redeemed, error) {
-		return a.redeemOnce(ctx, meta, tx, b, code, front)
+	done, err := a.redeemer.flights.Do(ctx, string(tx.ID), redemptionLimit, func(ctx context.Context) (*redeemed, error) {
+		return a.redeemer.redeemOnce(ctx, meta, tx, b, code, front)
 	})
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
 		// Issuer or store? The page should blame the right one.
@@ -255,7 +255,7 @@ func wayHint(c Config) string {
 	return `; for an issuer that answers by query only, set ResponseType "code" and ResponseMode "query"`
 }
 
-func (a *Auth) expect(tx *transaction, b *browser) oidc.Expectation {
+func (rd *redeemer) expect(tx *transaction, b *browser) oidc.Expectation {
 	return oidc.Expectation{Nonce: b.nonce(tx.ID), MaxAge: tx.MaxAge, Challenged: tx.began()}
 }
 
@@ -325,13 +325,13 @@ func (t *transaction) askedFor() string {
 // land ends a sign-in: cookie and redirect.
 func (a *Auth) land(w http.ResponseWriter, r *http.Request, tx *transaction, b *browser, done *redeemed) {
 	if done.secret != nil {
-		if err := a.writeSecret(w, r, done.secret); err != nil {
+		if err := a.sess.write(w, r, done.secret); err != nil {
 			a.fail(w, r, a.unavailable(site.NewReturnPath(tx.Return), err), tx.id(), err)
 			return
 		}
 	}
 	b.tripped(tx, a.now(), false)
-	a.writeBrowser(w, r, b)
+	a.browsers.write(w, r, b)
 	switch done.unmet {
 	case unmetScopes:
 		a.fail(w, r, newPage(PageConsentRefused, tx.Return), tx.id(), errors.New("not all was granted; "+tx.askedFor()))

@@ -43,7 +43,7 @@ func wantPage(t *testing.T, a *app, p *signintest.Page, status int, kind PageKin
 // setsSession reports whether an answer sets or clears the session cookie.
 func setsSession(a *app, p *signintest.Page) bool {
 	return slices.ContainsFunc(p.Header["Set-Cookie"], func(line string) bool {
-		return strings.HasPrefix(line, a.sessionCookie(true)+"=")
+		return strings.HasPrefix(line, a.sess.name(true)+"=")
 	})
 }
 
@@ -106,7 +106,7 @@ func TestCallbackState(t *testing.T) {
 		altered[i] ^= 1
 		return string(altered)
 	}
-	tx, err := a.openState(good)
+	tx, err := a.states.open(good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestCallbackState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		state, err := other.sealState(tx)
+		state, err := other.states.seal(tx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,11 +146,11 @@ func TestCallbackState(t *testing.T) {
 		{"twice", good + good},
 		{"huge", strings.Repeat("A", maxState+4)},
 		{"plain JSON", string(plain)},
-		{"sealed by other keys", seal.Encode(foreign.Seal("state", nil, a.party(), plain))},
-		{"sealed for another purpose", seal.Encode(a.keys.Seal("ask", nil, a.party(), plain))},
+		{"sealed by other keys", seal.Encode(foreign.Seal("state", nil, a.party, plain))},
+		{"sealed for another purpose", seal.Encode(a.keys.Seal("ask", nil, a.party, plain))},
 		{"sealed for another client", beside(func(c *Config) { c.ClientID = "other" })},
 		{"sealed for another issuer", beside(func(c *Config) { c.Issuer = "https://evil.example.test" })},
-		{"another value of ours", a.sealNeed(&InteractionRequiredError{Reason: ReasonSignIn}, site.NewReturnPath("/page/x"))},
+		{"another value of ours", a.states.sealNeed(&InteractionRequiredError{Reason: ReasonSignIn}, site.NewReturnPath("/page/x"))},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := b.Send(edited(r, "state", tc.state))
@@ -348,7 +348,7 @@ func TestCallbackShapes(t *testing.T) {
 	t.Run("browser cookie that is none", func(t *testing.T) {
 		for _, value := range []string{"", "x", strings.Repeat("A", 42), strings.Repeat("A", 44), strings.Repeat("A", 300), "."} {
 			c := r.Clone()
-			c.Header = http.Header{"Cookie": {a.browserCookies(true)[0] + "=" + value}}
+			c.Header = http.Header{"Cookie": {a.browsers.names(true)[0] + "=" + value}}
 			wantPage(t, a, b.Send(c), http.StatusBadRequest, PageNoCookies)
 		}
 	})

@@ -120,7 +120,7 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 // unauthorized answers what cannot follow a redirect: it says what to ask for
 // and names a URL that a person can open for it.
 func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, kind PageKind) {
-	here := a.site(r)
+	here := a.visits.site(r)
 	// The page to come back to is the one that asked: a script's URL is no
 	// page, and what takes a form by POST need not have one.
 	to := site.NewReturnPath(here.Path("/"))
@@ -136,13 +136,13 @@ func (a *Auth) unauthorized(w http.ResponseWriter, r *http.Request, need *Intera
 // returnTo is the page that r asks for. A very long path loses its query, for
 // the state parameter or a cookie has to carry it.
 func (a *Auth) returnTo(r *http.Request) site.ReturnPath {
-	asked, sure := a.sites.Page(a.entered(r))
+	asked, sure := a.visits.sites.Page(a.visits.entered(r))
 	if len(asked) > site.MaxReturnPath {
 		a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: return path lost its query", slog.Int("length", len(asked)))
 	}
 	to := site.NewReturnPath(asked)
 	if to == (site.ReturnPath{}) {
-		return site.NewReturnPath(a.site(r).Path("/"))
+		return site.NewReturnPath(a.visits.site(r).Path("/"))
 	}
 	to.Bare = !sure
 	return to
@@ -169,7 +169,7 @@ func wwwAuthenticate(need *InteractionRequiredError) string {
 // challenge sends the browser to the issuer, unless that has just been tried
 // too often.
 func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *InteractionRequiredError, to site.ReturnPath) {
-	b := a.readBrowser(r)
+	b := a.browsers.read(r)
 	if b == nil {
 		b = &browser{secret: seal.Random(secretLen)}
 	}
@@ -178,7 +178,7 @@ func (a *Auth) challenge(w http.ResponseWriter, r *http.Request, need *Interacti
 
 // challengeBrowser is challenge for a browser that has been read.
 func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to site.ReturnPath) {
-	if err := a.site(r).Fault(); err != nil {
+	if err := a.visits.site(r).Fault(); err != nil {
 		a.fail(w, r, newPage(PageInternal, to.String()), "", err)
 		return
 	}
@@ -192,9 +192,9 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	}
 	loop := loopNeed(need, s)
 	if b.looping(loop, a.now()) {
-		cause := a.whyLoop(r, b, s)
+		cause := a.sess.whyLoop(r, b, s)
 		b.progressed() // so that "try again" works once the cause is gone
-		a.writeBrowser(w, r, b)
+		a.browsers.write(w, r, b)
 		a.fail(w, r, newLoopPage(cause, a.askURL(r, need, to)), "", cause)
 		return
 	}
@@ -208,7 +208,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	}
 	tx := a.newTransaction(r, b, s, need, to)
 	tx.Need, tx.Trips = loop, b.tripsFor(loop)
-	page, err := a.fitReturn(tx, a.site(r).Path("/"))
+	page, err := a.states.fit(tx, a.visits.site(r).Path("/"))
 	if err != nil {
 		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
 		return
@@ -218,9 +218,9 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
 		return
 	}
-	a.writeBrowser(w, r, b)
+	a.browsers.write(w, r, b)
 	if tx.Aside {
-		a.aside(r).put(w, r, tx, page)
+		a.states.aside(r).put(w, r, tx, page)
 	}
 	a.report.event(r.Context(), Event{Name: EventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
 	w.Header().Set("Location", location)
@@ -231,10 +231,10 @@ func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *Int
 	tx := &transaction{
 		ID: seal.Random(16), Time: a.now().UnixMilli(), Moment: a.records.signOuts.now(r.Context()),
 		Return: to.String(), Bare: to.Bare, Browser: b.hash(),
-		Redirect: a.site(r).URL(a.cfg.CallbackPath),
+		Redirect: a.visits.site(r).URL(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR, Required: need.required,
 		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
-		Host: text.Printable(a.sites.Elsewhere(a.entered(r)), 60), Agent: agentHash(r),
+		Host: text.Printable(a.visits.sites.Elsewhere(a.visits.entered(r)), 60), Agent: agentHash(r),
 	}
 	if need.MaxAge != nil {
 		tx.MaxAge = new(int64(need.MaxAge.Seconds()))
@@ -295,7 +295,7 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 	if err != nil {
 		return "", oidc.Failed(err)
 	}
-	state, err := a.sealState(tx)
+	state, err := a.states.seal(tx)
 	if err != nil {
 		return "", err
 	}
@@ -316,7 +316,7 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 	set("redirect_uri", tx.Redirect)
 	set("response_type", a.cfg.ResponseType)
 	set("response_mode", a.cfg.ResponseMode)
-	set("scope", strings.Join(a.challengeScopes(tx), " "))
+	set("scope", strings.Join(a.redeemer.challengeScopes(tx), " "))
 	set("state", state)
 	set("nonce", b.nonce(tx.ID))
 	set("code_challenge", seal.Encode(challenge[:]))
@@ -350,34 +350,45 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 // challengeScopes are the sign-in's and those needed. Scopes of a resource
 // named in the request stand alone with the reserved ones: the issuer would
 // take the others for that resource's.
-func (a *Auth) challengeScopes(tx *transaction) []string {
+func (rd *redeemer) challengeScopes(tx *transaction) []string {
 	var scopes []string
-	for _, s := range a.cfg.Scopes {
+	for _, s := range rd.scopes {
 		if tx.Resource == "" || family.Reserved(s) {
 			scopes = append(scopes, s)
 		}
 	}
-	if tx.Interactive && a.tokens.written.PerAPI() {
+	if tx.Interactive && rd.tokens.written.PerAPI() {
 		// Who is signed in is asked for what a page needs. The sign-in's scopes go
 		// along where they can.
-		return a.tokens.written.Together(tx.Scopes, scopes)
+		return rd.tokens.written.Together(tx.Scopes, scopes)
 	}
-	return a.tokens.written.Together(scopes, tx.Scopes)
+	return rd.tokens.written.Together(scopes, tx.Scopes)
 }
 
 // tokenScopes are those of a challenge's that its token is for: all of them, or
 // those of one API. That is the page's where a page asked for more than the
 // sign-in, else the site's.
-func (a *Auth) tokenScopes(tx *transaction) []string {
-	return a.tokens.written.OneAPI(a.challengeScopes(tx))
+func (rd *redeemer) tokenScopes(tx *transaction) []string {
+	return rd.tokens.written.OneAPI(rd.challengeScopes(tx))
 }
 
-// sealState returns the state parameter of a transaction. It is good for this
+// states seal what travels: the state parameter, links of ours, and return
+// paths that wait in the browser.
+type states struct {
+	visits     *visits
+	keys       seal.Keyring
+	party      []byte
+	cookieName string // Config.CookieName
+	mode       string // Config.ResponseMode
+	now        func() time.Time
+}
+
+// seal returns the state parameter of a transaction. It is good for this
 // client at this issuer only: an Auth beside this one may have the same keys,
 // and a code of the one's issuer must not be sent to the other's (mix-up;
 // RFC 9700, 4.4).
-func (a *Auth) sealState(tx *transaction) (string, error) {
-	state := seal.Encode(a.keys.Seal("state", nil, a.party(), compactJSON(tx)))
+func (st *states) seal(tx *transaction) (string, error) {
+	state := seal.Encode(st.keys.Seal("state", nil, st.party, compactJSON(tx)))
 	if len(state) > maxState {
 		// If only the callback found out, the user would have been away in vain.
 		return "", &argumentError{fmt.Errorf("challenge: scopes, resource and ACR make a state parameter of %d bytes: want %d at most", len(state), maxState)}
@@ -397,12 +408,9 @@ func compactJSON(v any) []byte {
 	return bytes.TrimSuffix(plain.Bytes(), []byte{'\n'})
 }
 
-// party names client and issuer.
-func (a *Auth) party() []byte { return []byte(a.cfg.Issuer + "\x00" + a.cfg.ClientID) }
-
-// openState returns the transaction in a state parameter of ours, whether or
+// open returns the transaction in a state parameter of ours, whether or
 // not it is still good for anything.
-func (a *Auth) openState(raw string) (*transaction, error) {
+func (st *states) open(raw string) (*transaction, error) {
 	if raw == "" || len(raw) > maxState {
 		return nil, seal.ErrUnsealed
 	}
@@ -410,7 +418,7 @@ func (a *Auth) openState(raw string) (*transaction, error) {
 	if err != nil {
 		return nil, seal.ErrUnsealed
 	}
-	plain, err := a.keys.Open("state", nil, a.party(), sealed)
+	plain, err := st.keys.Open("state", nil, st.party, sealed)
 	if err != nil {
 		return nil, err
 	}

@@ -25,13 +25,13 @@ const movedFor = 10 * time.Second
 // round for ever, so each is sent once: the browser cookie remembers it, and
 // those that keep no cookie are counted.
 func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to site.ReturnPath) bool {
-	host := a.sites.Elsewhere(a.entered(r))
+	host := a.visits.sites.Elsewhere(a.visits.entered(r))
 	if host == "" || r.Method != http.MethodGet || r.UserAgent() == "" { // every browser has one
 		return false
 	}
 	now := a.now()
-	names := []slog.Attr{slog.String("host", text.Printable(host, 100)), slog.String("base", a.sites.Fixed.Host)}
-	if since := now.Sub(time.Unix(b.moved, 0)); since >= 0 && since < movedFor || a.readBrowser(r) == nil && a.moves.tooMany(r, now) {
+	names := []slog.Attr{slog.String("host", text.Printable(host, 100)), slog.String("base", a.visits.sites.Fixed.Host)}
+	if since := now.Sub(time.Unix(b.moved, 0)); since >= 0 && since < movedFor || a.browsers.read(r) == nil && a.moves.tooMany(r, now) {
 		b.moved = 0
 		a.hostWarning.Do(func() {
 			a.report.log.LogAttrs(r.Context(), slog.LevelWarn, "signin: a proxy seems to rewrite Host: let it keep Host, or send X-Forwarded-Host and be in TrustedProxies", names...)
@@ -43,9 +43,9 @@ func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need
 		page = a.askURL(r, need, to) // the page itself may ask for less
 	}
 	b.moved = now.Unix()
-	a.writeBrowser(w, r, b)
+	a.browsers.write(w, r, b)
 	a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: sent to BaseURL's host", names...)
-	w.Header().Set("Location", a.sites.Fixed.Origin()+page)
+	w.Header().Set("Location", a.visits.sites.Fixed.Origin()+page)
 	w.WriteHeader(http.StatusSeeOther)
 	return true
 }

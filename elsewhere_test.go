@@ -109,7 +109,7 @@ func TestProxyRewritesHost(t *testing.T) {
 		if p := b.Open(a.url + page); p.Status != http.StatusOK || p.URL != a.url+page {
 			t.Errorf("%s ends with %d at %s", page, p.Status, p.URL)
 		}
-		c, _ := b.Cookie(a.url, a.secureBrowser[0])
+		c, _ := b.Cookie(a.url, a.browsers.secureBrowser[0])
 		if regexp.MustCompile(`\.m[0-9]+\.`).MatchString(c) {
 			t.Errorf("the browser cookie still remembers that it was sent: %s", c)
 		}
@@ -124,7 +124,7 @@ func TestProxyRewritesHost(t *testing.T) {
 	// Somebody else's cookie from the future, or nonsense, is no way round.
 	for _, value := range []string{"m99999999999999", "mx", "m-1", "m"} {
 		b := a.browser()
-		b.SetCookie(a.url, &http.Cookie{Name: a.secureBrowser[0], Value: strings.Repeat("A", 43) + "." + value, Path: "/", Secure: true})
+		b.SetCookie(a.url, &http.Cookie{Name: a.browsers.secureBrowser[0], Value: strings.Repeat("A", 43) + "." + value, Path: "/", Secure: true})
 		if p := b.Open(a.url + "/page/x"); p.Status != http.StatusOK {
 			t.Errorf("%s: %d %v", value, p.Status, p.Err)
 		}

@@ -60,7 +60,7 @@ func newFuzzed(f *testing.F) *fuzzed {
 
 // state is one that the browser may answer, whatever process sealed it.
 func (a *fuzzed) state(f *testing.F) string {
-	state, err := a.sealState(&transaction{
+	state, err := a.states.seal(&transaction{
 		ID: bytes.Repeat([]byte{3}, 16), Time: time.Now().Unix(), Return: "/page/x?q=1",
 		Browser: a.browser.hash(), Redirect: "https://app.example.test/oidc/callback",
 	})
@@ -72,8 +72,8 @@ func (a *fuzzed) state(f *testing.F) string {
 
 // browserCookie is a browser cookie of ours with any value.
 func (a *fuzzed) browserCookie(value string) string {
-	name := a.browserCookies(true)[0]
-	return name + "=" + value + "." + cookieTag(a.keys[0], a.party(), name, value)
+	name := a.browsers.names(true)[0]
+	return name + "=" + value + "." + cookieTag(a.keys[0], a.party, name, value)
 }
 
 // serve asks as a navigation does, and checks what holds for whatever is
@@ -96,7 +96,7 @@ func (a *fuzzed) serve(t *testing.T, method, path, query, cookie string, body []
 		t.Fatalf("%d token requests", n)
 	}
 	for _, c := range w.Result().Cookies() {
-		if c.Name == a.sessionCookie(true) {
+		if c.Name == a.sess.name(true) {
 			t.Errorf("the session cookie was set: %v", c)
 		}
 	}
@@ -149,12 +149,12 @@ func FuzzState(f *testing.F) {
 	f.Add("", "/?&&&&", "", int64(-1), uint16(100), byte(0x20))
 	f.Add("AAAA", "", "\x00", int64(1<<62), uint16(9999), byte(0xff))
 	f.Fuzz(func(t *testing.T, raw, to, scopes string, at int64, where uint16, flip byte) {
-		if tx, err := a.openState(raw); err == nil {
-			again, err := a.sealState(tx)
+		if tx, err := a.states.open(raw); err == nil {
+			again, err := a.states.seal(tx)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if reopened, err := a.openState(again); err != nil || !reflect.DeepEqual(reopened, tx) {
+			if reopened, err := a.states.open(again); err != nil || !reflect.DeepEqual(reopened, tx) {
 				t.Errorf("%+v became %+v, %v", tx, reopened, err)
 			}
 		}
@@ -165,20 +165,20 @@ func FuzzState(f *testing.F) {
 		if len(tx.Scopes) == 0 {
 			tx.Scopes = nil
 		}
-		state, err := a.sealState(tx)
+		state, err := a.states.seal(tx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if opened, err := a.openState(state); err != nil || !reflect.DeepEqual(opened, tx) {
+		if opened, err := a.states.open(state); err != nil || !reflect.DeepEqual(opened, tx) {
 			t.Fatalf("%+v became %+v, %v", tx, opened, err)
 		}
 		altered := []byte(state)
 		if altered[int(where)%len(altered)] ^= flip; flip != 0 {
-			if opened, err := a.openState(string(altered)); err == nil {
+			if opened, err := a.states.open(string(altered)); err == nil {
 				t.Errorf("opens with byte %d altered: %+v", int(where)%len(altered), opened)
 			}
 		}
-		if opened, err := a.openState(state[:int(where)%len(state)]); err == nil {
+		if opened, err := a.states.open(state[:int(where)%len(state)]); err == nil {
 			t.Errorf("opens cut to %d bytes: %+v", int(where)%len(state), opened)
 		}
 	})
@@ -233,14 +233,14 @@ func FuzzBrowserCookie(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		// Without a tag of ours it is nobody's.
 		r := httptest.NewRequest(http.MethodGet, "https://app.example.test/", http.NoBody)
-		r.Header["Cookie"] = []string{a.browserCookies(true)[0] + "=" + value}
-		if b := a.readBrowser(r); b != nil {
+		r.Header["Cookie"] = []string{a.browsers.names(true)[0] + "=" + value}
+		if b := a.browsers.read(r); b != nil {
 			t.Fatalf("%q was read as %+v", value, b)
 		}
 		cookie := a.browserCookie(value)
 		w := a.serve(t, http.MethodGet, "/page/x", "", cookie, nil)
 		r.Header["Cookie"] = []string{cookie}
-		b := a.readBrowser(r)
+		b := a.browsers.read(r)
 		if b == nil {
 			return
 		}
@@ -252,7 +252,7 @@ func FuzzBrowserCookie(f *testing.F) {
 		for _, c := range w.Result().Cookies() {
 			next.AddCookie(c)
 		}
-		if again := a.readBrowser(next); again == nil || !bytes.Equal(again.secret, b.secret) {
+		if again := a.browsers.read(next); again == nil || !bytes.Equal(again.secret, b.secret) {
 			t.Errorf("%q became another browser's: %q", value, w.Result().Cookies())
 		}
 	})
@@ -263,7 +263,7 @@ func FuzzBrowserCookie(f *testing.F) {
 func FuzzSessionCookie(f *testing.F) {
 	a := newFuzzed(f)
 	w := httptest.NewRecorder()
-	if err := a.writeSecret(w, httptest.NewRequest(http.MethodGet, "https://app.example.test/", http.NoBody), bytes.Repeat([]byte{1}, secretLen)); err != nil {
+	if err := a.sess.write(w, httptest.NewRequest(http.MethodGet, "https://app.example.test/", http.NoBody), bytes.Repeat([]byte{1}, secretLen)); err != nil {
 		f.Fatal(err)
 	}
 	ours := w.Result().Cookies()[0].Value // of a session that is in no store
@@ -271,7 +271,7 @@ func FuzzSessionCookie(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		w := a.serve(t, http.MethodGet, "/page/x", "", a.sessionCookie(true)+"="+value, nil)
+		w := a.serve(t, http.MethodGet, "/page/x", "", a.sess.name(true)+"="+value, nil)
 		if _, err := io.Copy(io.Discard, w.Body); err != nil {
 			t.Fatal(err)
 		}
@@ -318,9 +318,9 @@ func (a *fuzzed) signIn(f *testing.F) (cookie string) {
 	if p := b.Open(app + "/page"); p.Status != http.StatusOK {
 		f.Fatalf("signing in: %d %v %.300s", p.Status, p.Err, p.Body)
 	}
-	value, _ := b.Cookie(app, a.sessionCookie(true))
+	value, _ := b.Cookie(app, a.sess.name(true))
 	a.issuer.ForgetCalls()
-	return a.sessionCookie(true) + "=" + value
+	return a.sess.name(true) + "=" + value
 }
 
 // stays checks that alice is still signed in, and that nothing has been
@@ -373,7 +373,7 @@ func FuzzLogin(f *testing.F) {
 		a.stays(t, session, before)
 		location := w.Header().Get("Location")
 		for _, c := range w.Result().Cookies() {
-			if c.Name == a.sessionCookie(true) {
+			if c.Name == a.sess.name(true) {
 				t.Errorf("the session cookie was set: %v", c)
 			}
 		}
@@ -389,7 +389,7 @@ func FuzzLogin(f *testing.F) {
 		if err != nil || !strings.HasPrefix(location, a.issuer.URL()+"/") || post || signedIn && from == "cross-site" {
 			t.Fatalf("leads to %q", location)
 		}
-		tx, err := a.openState(to.Query().Get("state"))
+		tx, err := a.states.open(to.Query().Get("state"))
 		if err != nil || site.NewReturnPath(tx.Return).String() != tx.Return || tx.Redirect != "https://app.example.test/oidc/callback" {
 			t.Errorf("comes back by %+v, %v", tx, err)
 		}
@@ -752,11 +752,11 @@ func FuzzForwardedHeaders(f *testing.F) {
 			r.Header.Set("Accept", "text/html")
 			return r
 		}
-		if s, want := auth.site(request("192.0.2.1:1")), (site.Site{Scheme: "http", Host: "inner.example.test"}); s != want {
+		if s, want := auth.visits.site(request("192.0.2.1:1")), (site.Site{Scheme: "http", Host: "inner.example.test"}); s != want {
 			t.Errorf("from a peer that is not trusted: %+v, want %+v", s, want)
 		}
 		r := request("10.1.2.3:4")
-		s := auth.site(r)
+		s := auth.visits.site(r)
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
 		location := w.Header().Get("Location")

@@ -108,8 +108,8 @@ func TestApplicationsApart(t *testing.T) {
 	if s, _ := staff.records.fresh(t.Context(), secret); s != nil {
 		t.Error("the record of one application opens in another")
 	}
-	raw := portal.sealNeed(&InteractionRequiredError{Reason: ReasonConsent, Scopes: []string{"a"}}, site.NewReturnPath("/"))
-	if _, err := staff.openAsk(raw); err == nil {
+	raw := portal.states.sealNeed(&InteractionRequiredError{Reason: ReasonConsent, Scopes: []string{"a"}}, site.NewReturnPath("/"))
+	if _, err := staff.states.openAsk(raw); err == nil {
 		t.Error("a link of one application opens in another")
 	}
 }
@@ -117,8 +117,8 @@ func TestApplicationsApart(t *testing.T) {
 // readSecretOf opens a session cookie.
 func (a *Auth) readSecretOf(cookie string) ([]byte, error) {
 	r := httptest.NewRequest("GET", "https://app.example.test/", nil)
-	r.AddCookie(&http.Cookie{Name: a.sessionCookie(true), Value: cookie})
-	s, err := a.sessions.New(r, a.sessionCookie(true))
+	r.AddCookie(&http.Cookie{Name: a.sess.name(true), Value: cookie})
+	s, err := a.sess.sessions.New(r, a.sess.name(true))
 	secret, _ := s.Values[secretField].([]byte)
 	return secret, err
 }
@@ -396,7 +396,7 @@ func TestEndedSessionsLeaveTheIndex(t *testing.T) {
 			l.pass(redemptionLimit)
 			cookies := l.signIn("alice")
 			r.in(cookies, func(_ http.ResponseWriter, req *http.Request) {
-				secret, err := r.readSecret(req)
+				secret, err := r.sess.read(req)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -285,7 +285,7 @@ func (l *lab) record(cookies string) *record {
 	r := l.replicas[0]
 	var s *session
 	r.in(cookies, func(_ http.ResponseWriter, req *http.Request) {
-		secret, err := r.readSecret(req)
+		secret, err := r.sess.read(req)
 		if err == nil && secret != nil {
 			s, _ = r.records.fresh(context.Background(), secret)
 		}

@@ -26,12 +26,12 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		a.fail(w, r, newPage(PageCallbackMethod, a.site(r).Path("/")), "", errors.New("login: method"))
+		a.fail(w, r, newPage(PageCallbackMethod, a.visits.site(r).Path("/")), "", errors.New("login: method"))
 		return
 	}
 	need, to, err := a.asked(r, r.URL.Query())
 	if err != nil {
-		a.fail(w, r, newPage(PageCallbackUnreadable, a.site(r).Path("/")), "", err)
+		a.fail(w, r, newPage(PageCallbackUnreadable, a.visits.site(r).Path("/")), "", err)
 		return
 	}
 	signsIn := need.Reason == ReasonSignIn || need.Reason == ReasonRefused
@@ -55,7 +55,7 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 // loginByGet answers a POST, which OpenID Connect Core, 4 allows: with the same
 // by GET, for the session cookie does not arrive with another site's POST.
 func (a *Auth) loginByGet(w http.ResponseWriter, r *http.Request) {
-	home := a.site(r).Path("/")
+	home := a.visits.site(r).Path("/")
 	body, err := readForm(r)
 	if err != nil || len(body) > maxCallback {
 		a.fail(w, r, newPage(PageCallbackTooLarge, home), "", errors.New("login: form too large or cut off"))
@@ -72,22 +72,22 @@ func (a *Auth) loginByGet(w http.ResponseWriter, r *http.Request) {
 			same.Set(name, form.Get(name))
 		}
 	}
-	site.RedirectWithin(w, site.NewReturnPath(a.site(r).Path(a.loginPath)+"?"+same.Encode()))
+	site.RedirectWithin(w, site.NewReturnPath(a.visits.site(r).Path(a.loginPath)+"?"+same.Encode()))
 }
 
 // asked says what a link to the login path asks for. Nothing in it is trusted
 // but what we sealed: the rest chooses a page of ours, and whom to suggest.
 func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredError, site.ReturnPath, error) {
 	if raw := params.Get("ask"); raw != "" && len(raw) <= maxState {
-		if asked, err := a.openAsk(raw); err == nil {
+		if asked, err := a.states.openAsk(raw); err == nil {
 			if asked.Bare {
-				asked.Return = a.sites.Resolve(a.entered(r), a.loginPath, asked.Return)
+				asked.Return = a.visits.sites.Resolve(a.visits.entered(r), a.loginPath, asked.Return)
 			}
 			asked.Need.tried, asked.Need.required = asked.Tried, asked.Required
 			return &asked.Need, site.NewReturnPath(asked.Return), nil
 		}
 	}
-	need, home := &InteractionRequiredError{Reason: ReasonSignIn}, site.NewReturnPath(a.site(r).Path("/"))
+	need, home := &InteractionRequiredError{Reason: ReasonSignIn}, site.NewReturnPath(a.visits.site(r).Path("/"))
 	switch {
 	case params.Has("return"):
 		return need, site.NewReturnPath(params.Get("return")), nil
@@ -106,7 +106,7 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 		need.LoginHint = hint
 	}
 	to := home
-	if target, ok := a.site(r).PathOf(params.Get("target_link_uri")); ok {
+	if target, ok := a.visits.site(r).PathOf(params.Get("target_link_uri")); ok {
 		to = site.NewReturnPath(target)
 	}
 	return need, to, nil
@@ -127,21 +127,21 @@ type ask struct {
 
 // askURL is a link that starts a sign-in for need and comes back to a page.
 func (a *Auth) askURL(r *http.Request, need *InteractionRequiredError, to site.ReturnPath) string {
-	return a.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {a.sealNeed(need, to)}}.Encode()
+	return a.visits.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {a.states.sealNeed(need, to)}}.Encode()
 }
 
 // sealNeed returns what openAsk opens. A link that is too long for that loses
 // the page's query, and if need be all but the page: the page asks again.
-func (a *Auth) sealNeed(need *InteractionRequiredError, to site.ReturnPath) string {
+func (st *states) sealNeed(need *InteractionRequiredError, to site.ReturnPath) string {
 	n := *need
 	n.Cause = nil
-	whole := ask{Time: a.now().Unix(), Return: to.String(), Bare: to.Bare, Need: n, Tried: n.tried, Required: n.required}
+	whole := ask{Time: st.now().Unix(), Return: to.String(), Bare: to.Bare, Need: n, Tried: n.tried, Required: n.required}
 	short, plain := whole, whole
 	short.Return, _, _ = strings.Cut(whole.Return, "?")
 	plain.Need = InteractionRequiredError{Reason: ReasonSignIn}
 	var sealed string
 	for _, asked := range []ask{whole, short, plain} {
-		sealed = seal.Encode(a.keys.Seal("ask", nil, a.party(), compactJSON(asked)))
+		sealed = seal.Encode(st.keys.Seal("ask", nil, st.party, compactJSON(asked)))
 		if len(sealed) <= maxState {
 			break
 		}
@@ -149,12 +149,12 @@ func (a *Auth) sealNeed(need *InteractionRequiredError, to site.ReturnPath) stri
 	return sealed
 }
 
-func (a *Auth) openAsk(raw string) (*ask, error) {
+func (st *states) openAsk(raw string) (*ask, error) {
 	sealed, err := seal.Decode(raw)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := a.keys.Open("ask", nil, a.party(), sealed)
+	plain, err := st.keys.Open("ask", nil, st.party, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (a *Auth) openAsk(raw string) (*ask, error) {
 	if err := json.Unmarshal(plain, asked); err != nil {
 		return nil, err
 	}
-	if age := a.now().Sub(time.Unix(asked.Time, 0)); age > stateLifetime {
+	if age := st.now().Sub(time.Unix(asked.Time, 0)); age > stateLifetime {
 		// What was missing then need not be any more; the page will say. Which
 		// page it was still holds.
 		asked.Need = InteractionRequiredError{Reason: ReasonSignIn}

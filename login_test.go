@@ -80,12 +80,12 @@ func initiated(a *app) url.Values {
 // switchesAccount is a link of ours that another visitor has been given.
 func switchesAccount(a *app) url.Values {
 	need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "select_account"}
-	return url.Values{"ask": {a.sealNeed(need, site.NewReturnPath("/page/1"))}}
+	return url.Values{"ask": {a.states.sealNeed(need, site.NewReturnPath("/page/1"))}}
 }
 
 func consents(a *app) url.Values {
 	need := &InteractionRequiredError{Reason: ReasonConsent, Scopes: []string{"Mail.Read"}}
-	return url.Values{"ask": {a.sealNeed(need, site.NewReturnPath("/page/1"))}}
+	return url.Values{"ask": {a.states.sealNeed(need, site.NewReturnPath("/page/1"))}}
 }
 
 // A session whose refresh token the issuer has refused is none to keep.

@@ -86,7 +86,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	}
 	// Whoever keeps a token must not be able to end later sessions with it. It
 	// is marked as used when all is done: until then the issuer may try again.
-	mark := seal.StoreKey("j", append(a.party(), "\x00"+token.Issuer+"\x00"+token.ID...))
+	mark := seal.StoreKey("j", append(a.party, "\x00"+token.Issuer+"\x00"+token.ID...))
 	used, err := once.ReadFresh(ctx, a.store, mark)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if used != nil {
 		return errors.New("logout token: jti was used before")
 	}
-	if err := a.checkLogoutAlg(ctx, token); err != nil {
+	if err := a.records.checkLogoutAlg(ctx, token); err != nil {
 		return err
 	}
 	if token.SessionID != "" {
@@ -123,17 +123,17 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 // ID tokens (Back-Channel Logout, 2.6, 2). An issuer announces the algorithms
 // of all its clients. Which one is ours, the sessions tell that the token
 // names: at least one began with an ID token by the same.
-func (a *Auth) checkLogoutAlg(ctx context.Context, t *oidc.LogoutToken) error {
+func (rs *records) checkLogoutAlg(ctx context.Context, t *oidc.LogoutToken) error {
 	var named []indexed
 	if t.SessionID != "" {
-		list, err := a.records.listed(ctx, indexSID, t.SessionID)
+		list, err := rs.listed(ctx, indexSID, t.SessionID)
 		if err != nil {
 			return err
 		}
 		named = list
 	}
 	if t.Subject != "" {
-		list, err := a.records.listed(ctx, indexUser, userValue(t.Issuer, t.Subject))
+		list, err := rs.listed(ctx, indexUser, userValue(t.Issuer, t.Subject))
 		if err != nil {
 			return err
 		}
@@ -202,25 +202,25 @@ func (a *Auth) logoutByName(r *http.Request) error {
 	}
 	// The frame may be gone before all is done.
 	_, err = a.chores.Do(r.Context(), "sid."+sid, logoutLimit, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, a.endSID(ctx, sid)
+		return struct{}{}, a.records.endSID(ctx, sid)
 	})
 	return err
 }
 
 // endSID ends the sessions under a sid, if there are any.
-func (a *Auth) endSID(ctx context.Context, sid string) error {
-	for _, p := range a.records.places(indexSID, sid) {
-		sealed, err := once.ReadFresh(ctx, a.store, p.name)
+func (rs *records) endSID(ctx context.Context, sid string) error {
+	for _, p := range rs.places(indexSID, sid) {
+		sealed, err := once.ReadFresh(ctx, rs.store, p.name)
 		if err != nil {
 			return err
 		}
 		l := p.open(sealed)
-		if l.forget(a.now()); len(l.Sessions) == 0 {
+		if l.forget(rs.now()); len(l.Sessions) == 0 {
 			continue
 		}
-		n, err := a.records.endIndexed(ctx, indexSID, sid)
+		n, err := rs.endIndexed(ctx, indexSID, sid)
 		if n > 0 {
-			a.report.event(ctx, Event{Name: EventSignedOut})
+			rs.report.event(ctx, Event{Name: EventSignedOut})
 		}
 		return err
 	}

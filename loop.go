@@ -50,30 +50,30 @@ var (
 
 // whyLoop looks at what the last round trip of a browser left behind. s is the
 // request's session, if there is one.
-func (a *Auth) whyLoop(r *http.Request, b *browser, s *session) *loopError {
+func (sc *sessionCookies) whyLoop(r *http.Request, b *browser, s *session) *loopError {
 	switch {
 	case s != nil:
 		return loopNotEnough
 	case b.stale:
 		return loopStale
 	}
-	c, err := a.recall(r)
+	c, err := sc.recall(r)
 	switch {
 	case err != nil:
 		return loopUnknown
-	case c.secret == nil && cookieValue(r, a.sessionCookie(a.isSecure(r))) != "":
+	case c.secret == nil && cookieValue(r, sc.name(sc.visits.secure(r))) != "":
 		return loopOtherKeys
 	case c.secret == nil:
 		return loopNoCookie
 	}
-	sealed, err := once.ReadFresh(r.Context(), a.store, c.key)
+	sealed, err := once.ReadFresh(r.Context(), sc.store, c.key)
 	switch {
 	case err != nil:
 		return loopUnknown
 	case sealed == nil:
 		return loopNoRecord
 	}
-	if _, err = a.records.open(c.secret, c.key, sealed); err != nil {
+	if _, err = sc.records.open(c.secret, c.key, sealed); err != nil {
 		return loopOtherKeys
 	}
 	return loopUnknown

@@ -56,7 +56,7 @@ func TestLoopCause(t *testing.T) {
 						cookies := r.Cookies()
 						r.Header.Del("Cookie")
 						for _, c := range cookies {
-							if c.Name == a.secureCookie {
+							if c.Name == a.sess.secureCookie {
 								c.Value = value(c.Value)
 							}
 							if c.Value != "" {

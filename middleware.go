@@ -60,10 +60,10 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/gorilla/sessions"
 	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
@@ -76,27 +76,26 @@ import (
 // name only.
 type Auth struct {
 	redacted
-	cfg      Config // without Keys, which keys holds
-	sites    site.Sites
-	moves    moves
-	keys     seal.Keyring
+	cfg       Config // without Keys, which keys holds
+	keys      seal.Keyring
+	party     []byte // who we are, and to whom: issuer and client
+	store     Store
+	now       func() time.Time
+	paths     map[string]http.HandlerFunc // of ours
+	loginPath string
+
 	issuer   *oidc.Issuer
-	store    Store
-	sessions sessions.Store
 	records  *records
 	tokens   *tokens
 	report   *reporter
-	now      func() time.Time
+	visits   *visits
+	sess     *sessionCookies
+	browsers *browserCookies
+	states   *states
+	redeemer *redeemer
 
-	paths         map[string]http.HandlerFunc // of ours
-	loginPath     string
-	secureCookie  string   // the session cookie's name under https
-	secureBrowser []string // the browser cookie's there
-	plainBrowser  []string // and over http
-
-	redemptions once.Flights[*redeemed]
-	refused     backoff // codes, by the key of their claim
 	chores      once.Chores
+	moves       moves
 	hostWarning sync.Once
 }
 
@@ -111,35 +110,15 @@ func New(c Config) (*Auth, error) {
 	keys := seal.New(c.Keys)
 	c.Keys = nil // a dump by reflection, which calls no methods, must not show them
 	a := &Auth{
-		redacted:     "signin.Auth",
-		cfg:          c,
-		keys:         keys,
-		sessions:     c.Sessions,
-		sites:        site.Sites{Proxies: c.TrustedProxies},
-		report:       &reporter{c.Logger, c.Observe},
-		now:          time.Now,
-		loginPath:    sibling(c.CallbackPath, "login"),
-		secureCookie: "__Host-" + c.CookieName,
-
-		secureBrowser: []string{"__Host-" + c.CookieName + browserSuffix},
-		plainBrowser:  plainBrowserCookies(c),
+		redacted:  "signin.Auth",
+		cfg:       c,
+		keys:      keys,
+		party:     slices.Clip([]byte(c.Issuer + "\x00" + c.ClientID)),
+		report:    &reporter{c.Logger, c.Observe},
+		now:       time.Now,
+		loginPath: sibling(c.CallbackPath, "login"),
 	}
-	opened, store := newOpened(c.Store, c.MemoryBytes)
-	a.store = store
-	a.records = &records{
-		store: store, keys: keys, party: string(a.party()), opened: opened,
-		signOuts: signOutCount{store, seal.StoreKey("o", a.party())},
-		chores:   &a.chores, report: a.report, now: func() time.Time { return a.now() },
-		lifetime: c.SessionLifetime, idle: c.IdleTimeout, nameClaim: c.NameClaim, scopes: accessScopes(c.Scopes),
-	}
-	prefix := "" // decoded, as in a request's URL.Path
-	if u, err := url.Parse(c.BaseURL); err == nil {
-		a.sites.Fixed = site.Site{Scheme: u.Scheme, Host: u.Host, Base: u.EscapedPath()}
-		prefix = u.Path
-	}
-	if a.sessions == nil {
-		a.sessions = newCookieStore(a.keys, a.party(), c.SessionLifetime)
-	}
+	a.assemble(c)
 	a.paths = make(map[string]http.HandlerFunc)
 	ours := map[string]http.HandlerFunc{
 		c.CallbackPath:                        a.callback,
@@ -150,22 +129,54 @@ func New(c Config) (*Auth, error) {
 	if !c.NoFrontChannelLogout {
 		ours[sibling(c.CallbackPath, "frontchannel-logout")] = a.frontChannelLogout
 	}
+	prefix := "" // decoded, as in a request's URL.Path
+	if u, err := url.Parse(c.BaseURL); err == nil {
+		prefix = u.Path
+	}
 	for name, h := range ours {
 		a.paths[name] = h
 		a.paths[prefix+name] = h // where nobody strips the prefix
 	}
-	a.issuer = issuerOf(c, func() time.Time { return a.now() }, func(ctx context.Context, err error) {
+	return a, nil
+}
+
+// assemble gives each organ what it needs.
+func (a *Auth) assemble(c Config) {
+	now := func() time.Time { return a.now() }
+	opened, store := newOpened(c.Store, c.MemoryBytes)
+	a.store = store
+	a.issuer = issuerOf(c, now, func(ctx context.Context, err error) {
 		a.report.event(ctx, Event{Name: EventIssuerFailing, Err: err})
 	})
-	a.tokens = &tokens{
-		records: a.records, issuer: a.issuer, store: store, keys: keys, chores: &a.chores, report: a.report,
-		now: func() time.Time { return a.now() }, margin: c.ExpiryMargin, scopes: c.Scopes,
-		written: family.ScopesOf(c.Issuer), capabilities: c.ClientCapabilities,
+	a.records = &records{
+		store: store, keys: a.keys, party: string(a.party), opened: opened,
+		signOuts: signOutCount{store, seal.StoreKey("o", a.party)},
+		chores:   &a.chores, report: a.report, now: now,
+		lifetime: c.SessionLifetime, idle: c.IdleTimeout, nameClaim: c.NameClaim, scopes: accessScopes(c.Scopes),
 	}
-	a.redemptions.Patience = once.Patience
-	a.redemptions.Panicked, a.tokens.flights.Panicked, a.chores.Panicked = a.report.panicked, a.report.panicked, a.report.panicked
-	a.redemptions.Own, a.tokens.flights.Own = ownCopy, ownCopy
-	return a, nil
+	a.tokens = &tokens{
+		records: a.records, issuer: a.issuer, store: store, keys: a.keys, chores: &a.chores, report: a.report,
+		now: now, margin: c.ExpiryMargin, scopes: c.Scopes, capabilities: c.ClientCapabilities,
+		written: family.ScopesOf(c.Issuer),
+	}
+	a.visits = &visits{sites: site.Sites{Proxies: c.TrustedProxies}, tokens: a.tokens, now: now}
+	if u, err := url.Parse(c.BaseURL); err == nil {
+		a.visits.sites.Fixed = site.Site{Scheme: u.Scheme, Host: u.Host, Base: u.EscapedPath()}
+	}
+	a.sess = newSessionCookies(c, a.keys, a.party, a.visits, a.records)
+	a.visits.load = a.sess.load
+	a.browsers = &browserCookies{
+		visits: a.visits, keys: a.keys, party: a.party, mode: c.ResponseMode,
+		secureBrowser: []string{"__Host-" + c.CookieName + browserSuffix}, plainBrowser: plainBrowserCookies(c),
+	}
+	a.states = &states{visits: a.visits, keys: a.keys, party: a.party, cookieName: c.CookieName, mode: c.ResponseMode, now: now}
+	a.redeemer = &redeemer{
+		records: a.records, tokens: a.tokens, issuer: a.issuer, store: store, keys: a.keys, report: a.report, now: now,
+		scopes: c.Scopes, lifetime: c.SessionLifetime, skew: c.ClockSkew,
+	}
+	a.redeemer.flights.Patience = once.Patience
+	a.redeemer.flights.Panicked, a.tokens.flights.Panicked, a.chores.Panicked = a.report.panicked, a.report.panicked, a.report.panicked
+	a.redeemer.flights.Own, a.tokens.flights.Own = ownCopy, ownCopy
 }
 
 // sibling is a path of ours beside the callback's.
@@ -179,10 +190,10 @@ func sibling(callback, name string) string { return path.Join(path.Dir(callback)
 func (a *Auth) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if madeUp(r.Context()) == nil { // NewContext's stays
-			r = r.WithContext(&visit{Context: r.Context(), auth: a, r: r})
+			r = r.WithContext(&visit{Context: r.Context(), visits: a.visits, r: r})
 		}
 		if r.URL.RawQuery != "" && a.backFromIssuer(r) {
-			site.RedirectWithin(w, site.NewReturnPath(a.site(r).Path(a.cfg.SignedOutPath)))
+			site.RedirectWithin(w, site.NewReturnPath(a.visits.site(r).Path(a.cfg.SignedOutPath)))
 			return
 		}
 		if ours, ok := a.paths[r.URL.Path]; ok {
@@ -240,7 +251,7 @@ func (a *Auth) require(need Requirement, next http.Handler) http.Handler {
 			a.fail(w, r, newPage(PageInternal, "/"), "", fmt.Errorf("Require: %w", mistake))
 			return
 		}
-		v := cmp.Or(madeUp(r.Context()), a.visitOf(r.Context()))
+		v := cmp.Or(madeUp(r.Context()), a.visits.of(r.Context()))
 		if v == nil {
 			a.fail(w, r, newPage(PageInternal, "/"), "", errMisplaced)
 			return
@@ -352,22 +363,22 @@ func (a *Auth) Ready(ctx context.Context) error {
 // been saved, or until ctx ends. Call it after [http.Server.Shutdown]: a
 // refresh token that was rotated and not saved costs its owner a sign-in.
 func (a *Auth) Shutdown(ctx context.Context) error {
-	return errors.Join(a.redemptions.Wait(ctx), a.tokens.flights.Wait(ctx), a.chores.Wait(ctx))
+	return errors.Join(a.redeemer.flights.Wait(ctx), a.tokens.flights.Wait(ctx), a.chores.Wait(ctx))
 }
 
 // site, isSecure and requestPath are those of [sites] for a request that a
 // handler has.
-func (a *Auth) site(r *http.Request) site.Site { return a.sites.Of(a.entered(r)) }
-func (a *Auth) isSecure(r *http.Request) bool  { return a.sites.IsSecure(a.entered(r)) }
-func (a *Auth) requestPath(r *http.Request) string {
-	page, _ := a.sites.Page(a.entered(r))
+func (vs *visits) site(r *http.Request) site.Site { return vs.sites.Of(vs.entered(r)) }
+func (vs *visits) secure(r *http.Request) bool    { return vs.sites.IsSecure(vs.entered(r)) }
+func (vs *visits) requestPath(r *http.Request) string {
+	page, _ := vs.sites.Page(vs.entered(r))
 	return page
 }
 
 // entered is a request as it came to Handler. What http.StripPrefix takes off
 // further in is the application's own affair: the callback is not there.
-func (a *Auth) entered(r *http.Request) *http.Request {
-	if v := a.visitOf(r.Context()); v != nil && v.r != nil {
+func (vs *visits) entered(r *http.Request) *http.Request {
+	if v := vs.of(r.Context()); v != nil && v.r != nil {
 		return v.r
 	}
 	return r

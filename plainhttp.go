@@ -55,15 +55,15 @@ func crossesSites(endpoint string, here site.Site) bool {
 // browser, and reports false. A browser that may be such a one is sent to our
 // login path with a cookie, to see whether it keeps it.
 func (a *Auth) canAnswer(w http.ResponseWriter, r *http.Request, b *browser, meta *oidc.Metadata, need *InteractionRequiredError, to site.ReturnPath) bool {
-	if a.isSecure(r) || a.cfg.ResponseMode != modeForm || !crossesSites(meta.AuthorizationEndpoint, a.site(r)) {
+	if a.visits.secure(r) || a.cfg.ResponseMode != modeForm || !crossesSites(meta.AuthorizationEndpoint, a.visits.site(r)) {
 		return true
 	}
 	again := a.askURL(r, need, to)
-	switch keeps(r, a.browserCookies(false), need) {
+	switch keeps(r, a.browsers.names(false), need) {
 	case keepsUnsure:
 		try := *need
 		try.tried = true
-		a.writeBrowser(w, r, b)
+		a.browsers.write(w, r, b)
 		w.Header().Set("Location", a.askURL(r, &try, to))
 		w.WriteHeader(http.StatusSeeOther)
 	case keepsNoSecure:

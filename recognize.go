@@ -19,7 +19,7 @@ import (
 // has given the cookie.
 func (a *Auth) Recognize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v := a.visitOf(r.Context())
+		v := a.visits.of(r.Context())
 		if v == nil || a.kind(r) != kindNavigation || r.Method != http.MethodGet {
 			next.ServeHTTP(w, r)
 			return
@@ -28,10 +28,10 @@ func (a *Auth) Recognize(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		b := a.readBrowser(r)
+		b := a.browsers.read(r)
 		switch {
 		case b == nil:
-			a.serveBrowser(next, w, r, &browser{secret: seal.Random(secretLen)})
+			a.browsers.serve(next, w, r, &browser{secret: seal.Random(secretLen)})
 			return
 		case !b.asked && a.ready(r):
 			b.asked = true
@@ -46,7 +46,7 @@ func (a *Auth) Recognize(next http.Handler) http.Handler {
 
 // ready reports whether a challenge can begin.
 func (a *Auth) ready(r *http.Request) bool {
-	if a.site(r).Fault() != nil {
+	if a.visits.site(r).Fault() != nil {
 		return false
 	}
 	_, err := a.issuer.Metadata(r.Context())

@@ -38,6 +38,25 @@ type redeemed struct {
 	unmet  unmet
 }
 
+// redeemer exchanges codes for sessions, each once.
+type redeemer struct {
+	records *records
+	tokens  *tokens
+	issuer  *oidc.Issuer
+	store   Store
+	keys    seal.Keyring
+	report  *reporter
+	now     func() time.Time
+
+	// Of Config.
+	scopes   []string
+	lifetime time.Duration
+	skew     time.Duration
+
+	flights once.Flights[*redeemed]
+	refused backoff // codes, by the key of their claim
+}
+
 // redeemOnce redeems a code, or returns what the redemption came to when it
 // was done before, here or on another replica. Only the browser that began
 // gets here: its cookie opens the outcome. If whoever claimed the state died,
@@ -47,24 +66,24 @@ type redeemed struct {
 // [Config].ResponseType "code" anybody can come here with a made-up one, and
 // each would be kept for as long as a claim. Nothing has been issued for it, so
 // sending it once more could spend nothing twice.
-func (a *Auth) redeemOnce(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken) (*redeemed, error) {
+func (rd *redeemer) redeemOnce(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken) (*redeemed, error) {
 	key := seal.StoreKey("c", tx.ID)
-	if a.refused.waiting(key, a.now()) != nil {
+	if rd.refused.waiting(key, rd.now()) != nil {
 		return nil, errStale
 	}
-	claim, outcome, err := once.Acquire(ctx, a.store, key, claimLifetime)
+	claim, outcome, err := once.Acquire(ctx, rd.store, key, claimLifetime)
 	if err != nil {
 		return nil, err
 	}
 	if outcome != nil {
-		return a.settled(ctx, key, outcome, b)
+		return rd.settled(ctx, key, outcome, b)
 	}
 	// Deferred, for a panic must not leave a claim that is kept for ever.
 	left := []byte{claimFailed}
-	defer func() { a.endClaim(ctx, claim, left) }()
+	defer func() { rd.endClaim(ctx, claim, left) }()
 	refused := func() {
 		left = nil
-		a.refused.set(key, failure{err: errStale, until: a.now().Add(refusedLifetime)})
+		rd.refused.set(key, failure{err: errStale, until: rd.now().Add(refusedLifetime)})
 	}
 	switch {
 	case claim.Orphaned:
@@ -73,7 +92,7 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *oidc.Metadata, tx *transact
 		refused()
 		return nil, errStale
 	}
-	done, err := a.redeem(ctx, meta, tx, b, code, front)
+	done, err := rd.redeem(ctx, meta, tx, b, code, front)
 	if refusesCode(err) {
 		refused()
 		once.Sleep(ctx, failureShared) // copies of this callback, which wait for the claim
@@ -82,30 +101,30 @@ func (a *Auth) redeemOnce(ctx context.Context, meta *oidc.Metadata, tx *transact
 		return nil, err
 	}
 	plain := append([]byte{byte(done.unmet)}, done.secret...)
-	left = append([]byte{claimDone}, a.keys.Seal("claim", b.secret, []byte(key), plain)...)
+	left = append([]byte{claimDone}, rd.keys.Seal("claim", b.secret, []byte(key), plain)...)
 	return done, nil
 }
 
 // endClaim leaves the outcome for those who come later. Should it get lost,
 // they find a claim whose owner is gone and start anew.
-func (a *Auth) endClaim(ctx context.Context, claim *once.Lease, outcome []byte) {
+func (rd *redeemer) endClaim(ctx context.Context, claim *once.Lease, outcome []byte) {
 	if err := claim.End(ctx, outcome); err != nil {
-		a.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("claim not settled: %w", err)})
+		rd.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("claim not settled: %w", err)})
 	}
 }
 
 // settled reads an outcome. A session that has ended since is not brought
 // back: its cookie would push out that of a session begun meanwhile.
-func (a *Auth) settled(ctx context.Context, key string, outcome []byte, b *browser) (*redeemed, error) {
+func (rd *redeemer) settled(ctx context.Context, key string, outcome []byte, b *browser) (*redeemed, error) {
 	if outcome[0] != claimDone {
 		return nil, errStale
 	}
-	plain, err := a.keys.Open("claim", b.secret, []byte(key), outcome[1:])
+	plain, err := rd.keys.Open("claim", b.secret, []byte(key), outcome[1:])
 	if err != nil || len(plain) != 1+secretLen {
 		return nil, errStale
 	}
 	done := &redeemed{secret: plain[1:], unmet: unmet(plain[0])}
-	s, err := a.records.fresh(ctx, done.secret)
+	s, err := rd.records.fresh(ctx, done.secret)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +136,7 @@ func (a *Auth) settled(ctx context.Context, key string, outcome []byte, b *brows
 
 // redeem exchanges the code in one token request. If nothing comes of the
 // answer, its refresh token is given back to the issuer.
-func (a *Auth) redeem(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken) (*redeemed, error) {
+func (rd *redeemer) redeem(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken) (*redeemed, error) {
 	form := url.Values{
 		"grant_type":    {"authorization_code"},
 		"code":          {code},
@@ -130,33 +149,33 @@ func (a *Auth) redeem(ctx context.Context, meta *oidc.Metadata, tx *transaction,
 	if meta.Rule.Segment != "" {
 		form.Set("client_info", "1")
 	}
-	if a.tokens.written.PerAPI() {
+	if rd.tokens.written.PerAPI() {
 		// The code may be for several APIs, and the token is for one (AADSTS28003).
-		form.Set("scope", strings.Join(a.tokenScopes(tx), " "))
+		form.Set("scope", strings.Join(rd.tokenScopes(tx), " "))
 	}
-	answer, err := a.issuer.RequestToken(ctx, meta, form, nil)
+	answer, err := rd.issuer.RequestToken(ctx, meta, form, nil)
 	if err != nil {
 		if spoilt, ok := errors.AsType[*oidc.UnusableAnswer](err); ok {
-			a.tokens.revoke(ctx, meta, spoilt.Refresh)
+			rd.tokens.revoke(ctx, meta, spoilt.Refresh)
 		}
 		return nil, redemptionFailed(tx.Return, err)
 	}
-	done, err := a.accept(ctx, meta, tx, b, code, front, answer)
+	done, err := rd.accept(ctx, meta, tx, b, code, front, answer)
 	if err != nil {
-		a.tokens.revoke(ctx, meta, answer.RefreshToken) // nobody will use it
+		rd.tokens.revoke(ctx, meta, answer.RefreshToken) // nobody will use it
 	}
 	return done, err
 }
 
 // accept checks the second ID token against the first and the challenge, and
 // saves the session.
-func (a *Auth) accept(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken, answer *oidc.Answer) (*redeemed, error) {
+func (rd *redeemer) accept(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, code string, front *oidc.IDToken, answer *oidc.Answer) (*redeemed, error) {
 	if n := len(answer.IDToken); n > oidc.MaxIDToken {
 		return nil, redemptionFailed(tx.Return, oidc.TooLarge("the ID token", n, oidc.MaxIDToken))
 	}
-	want := a.expect(tx, b)
+	want := rd.expect(tx, b)
 	want.Code, want.AccessToken = code, answer.AccessToken
-	back, err := a.issuer.VerifyIDToken(ctx, meta, answer.IDToken, want)
+	back, err := rd.issuer.VerifyIDToken(ctx, meta, answer.IDToken, want)
 	if err != nil {
 		return nil, tx.rejected("token endpoint", err)
 	}
@@ -165,18 +184,18 @@ func (a *Auth) accept(ctx context.Context, meta *oidc.Metadata, tx *transaction,
 			return nil, tx.rejected("token endpoint", err)
 		}
 	}
-	asked := a.tokenScopes(tx)
-	token := a.tokens.newHeld(answer, asked, tx.Resource)
-	site := a.tokens.siteScopes()
-	token.Default = tx.Resource == "" && a.tokens.written.SameAPI(asked, site) && (!tx.Interactive || token.covers(apiScopes(site)))
-	s, err := a.saveSignIn(ctx, tx, b, back, answer, token)
+	asked := rd.tokenScopes(tx)
+	token := rd.tokens.newHeld(answer, asked, tx.Resource)
+	site := rd.tokens.siteScopes()
+	token.Default = tx.Resource == "" && rd.tokens.written.SameAPI(asked, site) && (!tx.Interactive || token.covers(apiScopes(site)))
+	s, err := rd.saveSignIn(ctx, tx, b, back, answer, token)
 	if err != nil {
 		return nil, err
 	}
-	a.report.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: a.now().Sub(answer.Asked)})
+	rd.report.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: rd.now().Sub(answer.Asked)})
 	done := &redeemed{secret: s.secret}
 	switch {
-	case !token.covers(a.tokens.written.Told(tx.Scopes, asked)):
+	case !token.covers(rd.tokens.written.Told(tx.Scopes, asked)):
 		done.unmet = unmetScopes
 	case tx.Interactive && len(tx.ACR) == 0 && tx.MaxAge == nil && answer.AccessToken == "":
 		done.unmet = unmetScopes // it was for a token, and another trip would bring none either
@@ -191,12 +210,12 @@ func (a *Auth) accept(ctx context.Context, meta *oidc.Metadata, tx *transaction,
 // new id, and of another user's session nothing is carried over. It reports
 // errStale if the session to extend, or the user, has been signed out since
 // the challenge.
-func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *oidc.IDToken, answer *oidc.Answer, token held) (*session, error) {
+func (rd *redeemer) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *oidc.IDToken, answer *oidc.Answer, token held) (*session, error) {
 	home := homeAccount(answer.ClientInfo)
 	var before *session
-	if secret, err := a.keys.Open("extend", b.secret, tx.ID, tx.Session); err == nil {
+	if secret, err := rd.keys.Open("extend", b.secret, tx.ID, tx.Session); err == nil {
 		err := once.Insist(ctx, func() (err error) {
-			before, err = a.records.fresh(ctx, secret)
+			before, err = rd.records.fresh(ctx, secret)
 			return err
 		})
 		if err != nil {
@@ -209,12 +228,12 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 	if tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
 		err := once.Insist(ctx, func() error {
 			entry := indexed{Key: before.key, Expires: before.record.Expires, SID: id.SessionID != "", Alg: id.Alg}
-			return a.records.enter(ctx, a.records.placesOf(id.Claims, before.record.Browser), entry, tx.Moment)
+			return rd.records.enter(ctx, rd.records.placesOf(id.Claims, before.record.Browser), entry, tx.Moment)
 		})
 		if err != nil {
 			return nil, err
 		}
-		s, err := a.records.update(ctx, before, func(r *record) {
+		s, err := rd.records.update(ctx, before, func(r *record) {
 			r.IDToken, r.Hint = id.Raw, ""
 			if home != "" {
 				r.HomeAccount = home
@@ -226,21 +245,21 @@ func (a *Auth) saveSignIn(ctx context.Context, tx *transaction, b *browser, id *
 		}
 		return s, err
 	}
-	now := a.now()
+	now := rd.now()
 	r := &record{
-		Created: now.Unix(), Seen: now.Unix(), Expires: now.Add(a.cfg.SessionLifetime).Unix(),
+		Created: now.Unix(), Seen: now.Unix(), Expires: now.Add(rd.lifetime).Unix(),
 		IDToken: id.Raw, HomeAccount: home, Browser: b.hash(),
 	}
 	r.add(token, answer.RefreshToken)
-	s, err := a.records.create(ctx, seal.Random(secretLen), r, tx.Moment)
+	s, err := rd.records.create(ctx, seal.Random(secretLen), r, tx.Moment)
 	if err != nil {
 		return nil, err
 	}
 	if before != nil {
 		// If this fails, the old record ends by its own time: no cookie is
 		// left that names it.
-		if once.Delete(ctx, a.store, before.key) == nil {
-			a.records.unindexLater(ctx, before)
+		if once.Delete(ctx, rd.store, before.key) == nil {
+			rd.records.unindexLater(ctx, before)
 		}
 	}
 	return s, nil

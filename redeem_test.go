@@ -27,7 +27,7 @@ func secretIn(a *app, p *signintest.Page) string {
 	for _, c := range (&http.Response{Header: p.Header}).Cookies() {
 		r.AddCookie(c)
 	}
-	secret, err := a.readSecret(r)
+	secret, err := a.sess.read(r)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestOrphanedClaim(t *testing.T) {
 	a := newApp(t, func(o *appOptions) { o.config = func(c *Config) { c.Store = store } })
 	b := a.browser()
 	r := a.toCallback(b, "/page/x")
-	tx, err := a.openState(r.Form.Get("state"))
+	tx, err := a.states.open(r.Form.Get("state"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,7 +162,7 @@ func TestRefreshHolderDies(t *testing.T) {
 			l.pass(2 * time.Hour)
 			r := l.record(cookies)
 			l.replicas[1].in(cookies, func(_ http.ResponseWriter, req *http.Request) {
-				secret, _ := l.replicas[1].readSecret(req)
+				secret, _ := l.replicas[1].sess.read(req)
 				if spent {
 					meta, _ := l.replicas[1].issuer.Metadata(l.t.Context())
 					other, _, err := once.Acquire(l.t.Context(), l.store, "l.other", leaseTTL)
@@ -451,7 +451,7 @@ func TestRefreshLeasePoisoned(t *testing.T) {
 		cookies := l.signIn("alice")
 		var key string
 		r.in(cookies, func(_ http.ResponseWriter, hr *http.Request) {
-			s, err := r.visitOf(hr.Context()).session(hr.Context())
+			s, err := r.visits.of(hr.Context()).session(hr.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

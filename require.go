@@ -46,9 +46,9 @@ func positive(d time.Duration) *time.Duration {
 // ones pay nothing.
 func (a *Auth) serveSettled(next http.Handler, w http.ResponseWriter, r *http.Request, s *session, now time.Time) {
 	if now.Sub(time.Unix(s.record.Created, 0)) <= loopWindow && a.kind(r) == kindNavigation {
-		if b := a.readBrowser(r); b != nil && b.need == loopSignIn && b.trips > 0 {
+		if b := a.browsers.read(r); b != nil && b.need == loopSignIn && b.trips > 0 {
 			b.progressed()
-			a.serveBrowser(next, w, r, b)
+			a.browsers.serve(next, w, r, b)
 			return
 		}
 	}

@@ -62,6 +62,6 @@ func (a *Auth) kind(r *http.Request) requestKind {
 // switchAccount is a link that signs in as somebody else and leads to a page.
 func (a *Auth) switchAccount(r *http.Request, to site.ReturnPath) string {
 	need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "select_account"}
-	ask := a.sealNeed(need, to)
-	return a.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
+	ask := a.states.sealNeed(need, to)
+	return a.visits.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
 }

@@ -29,6 +29,14 @@ const (
 	maxCookie = 4096
 )
 
+// visits are those of one Auth: where its site is, and how a session is read.
+type visits struct {
+	sites  site.Sites
+	tokens *tokens
+	load   func(context.Context, *http.Request) (*session, error)
+	now    func() time.Time
+}
+
 // visit is what Handler puts into a request's context. It is that context
 // itself, for every request pays for one. Nothing is read before somebody
 // asks, so that public pages and assets cost nothing and stay up when the
@@ -36,8 +44,8 @@ const (
 type visit struct {
 	context.Context // of the request as it came to Handler
 
-	auth *Auth
-	r    *http.Request
+	visits *visits
+	r      *http.Request
 
 	// For NewContext.
 	user   *User
@@ -50,8 +58,8 @@ type visit struct {
 }
 
 type (
-	visitKey struct{}             // of the innermost visit
-	authKey  struct{ auth *Auth } // of the innermost visit of one Auth
+	visitKey struct{}                 // of the innermost visit
+	authKey  struct{ visits *visits } // of the innermost visit of one Auth
 )
 
 // Value implements [context.Context].
@@ -63,7 +71,7 @@ func (v *visit) Value(key any) any {
 		if v.source != nil {
 			return nil // NewContext's hides the real ones
 		}
-		if v.auth == key.auth {
+		if v.visits == key.visits {
 			return v
 		}
 	}
@@ -75,9 +83,9 @@ func visitFrom(ctx context.Context) *visit {
 	return v
 }
 
-// visitOf returns the visit of one Auth, which need not be the innermost.
-func (a *Auth) visitOf(ctx context.Context) *visit {
-	v, _ := ctx.Value(authKey{a}).(*visit)
+// of returns the visit of one Auth, which need not be the innermost.
+func (vs *visits) of(ctx context.Context) *visit {
+	v, _ := ctx.Value(authKey{vs}).(*visit)
 	return v
 }
 
@@ -94,7 +102,7 @@ func (v *visit) session(ctx context.Context) (*session, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.read.IsZero() {
-		v.load(ctx, v.auth.now())
+		v.load(ctx, v.visits.now())
 	}
 	return v.s, v.err
 }
@@ -112,7 +120,7 @@ func (v *visit) current(ctx context.Context, now time.Time) (*session, error) {
 
 // load reads the session; v.mu is held.
 func (v *visit) load(ctx context.Context, now time.Time) {
-	v.s, v.err = v.auth.load(ctx, v.r)
+	v.s, v.err = v.visits.load(ctx, v.r)
 	v.read = now
 	if v.err != nil && ctx.Err() != nil {
 		v.read = time.Time{} // one impatient caller does not speak for the request
@@ -123,43 +131,68 @@ func (v *visit) load(ctx context.Context, now time.Time) {
 func (v *visit) renew(s *session) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.s, v.err, v.read = s, nil, v.auth.now()
+	v.s, v.err, v.read = s, nil, v.visits.now()
 }
 
 // load reads the session that a request's cookie names. An unreadable cookie,
 // or one whose record is gone, is nobody; a failing store is an error.
-func (a *Auth) load(ctx context.Context, r *http.Request) (*session, error) {
-	c, err := a.recall(r)
+func (sc *sessionCookies) load(ctx context.Context, r *http.Request) (*session, error) {
+	c, err := sc.recall(r)
 	if err != nil || c.secret == nil {
 		return nil, err
 	}
 	secret, key, known := c.secret, c.key, c.known
-	sealed, ok, err := a.records.getKnown(ctx, key, known)
+	sealed, ok, err := sc.records.getKnown(ctx, key, known)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		a.records.opened.forget(key)
+		sc.records.opened.forget(key)
 		return nil, nil
 	}
 	s := known
 	if s == nil || !seal.Same(s.sealed, sealed) {
-		if s, err = a.records.open(secret, key, sealed); err != nil {
+		if s, err = sc.records.open(secret, key, sealed); err != nil {
 			return nil, nil // made with a dropped key
 		}
 		s.cookie = c.name
-		a.records.opened.locate(s)
+		sc.records.opened.locate(s)
 	}
 	if !c.found || s != known {
-		a.records.opened.put(c.cookie, s)
+		sc.records.opened.put(c.cookie, s)
 	}
-	now := a.now()
-	if a.records.remaining(s.record, now) <= 0 {
-		a.records.opened.forget(key)
+	now := sc.now()
+	if sc.records.remaining(s.record, now) <= 0 {
+		sc.records.opened.forget(key)
 		return nil, nil
 	}
-	a.records.touch(ctx, s, now)
+	sc.records.touch(ctx, s, now)
 	return s, nil
+}
+
+// sessionCookies read and write the cookie that names a session: the 32 bytes
+// that are the only key to its record.
+type sessionCookies struct {
+	visits   *visits
+	records  *records
+	store    Store
+	sessions sessions.Store // where the bytes are
+	own      sessions.Store // Config.Sessions; nil: the cookie is ours
+	now      func() time.Time
+
+	secureCookie, plainCookie string // its name under https and over http
+	lifetime                  time.Duration
+}
+
+func newSessionCookies(c Config, keys seal.Keyring, party []byte, vs *visits, rs *records) *sessionCookies {
+	sc := &sessionCookies{
+		visits: vs, records: rs, store: rs.store, sessions: c.Sessions, own: c.Sessions, now: rs.now,
+		secureCookie: "__Host-" + c.CookieName, plainCookie: c.CookieName, lifetime: c.SessionLifetime,
+	}
+	if sc.sessions == nil {
+		sc.sessions = newCookieStore(keys, party, c.SessionLifetime)
+	}
+	return sc
 }
 
 // recalled is what a request's cookie is known to lead to.
@@ -174,32 +207,32 @@ type recalled struct {
 
 // recall reads a request's cookie. A value that has been opened once need not be
 // opened again. The store stays the judge of whether its session exists.
-func (a *Auth) recall(r *http.Request) (c recalled, err error) {
-	c.name = a.sessionCookie(a.isSecure(r))
-	if a.cfg.Sessions == nil {
+func (sc *sessionCookies) recall(r *http.Request) (c recalled, err error) {
+	c.name = sc.name(sc.visits.secure(r))
+	if sc.own == nil {
 		if c.cookie = cookieValue(r, c.name); c.cookie == "" || len(c.cookie) > maxCookie {
 			return recalled{}, nil
 		}
 		// Under the name that it is sealed for, and no other.
-		if c.known = a.records.opened.byCookie(c.cookie); c.known != nil && c.known.cookie == c.name {
+		if c.known = sc.records.opened.byCookie(c.cookie); c.known != nil && c.known.cookie == c.name {
 			c.secret, c.key, c.found = c.known.secret, c.known.key, true
 			return c, nil
 		}
 	}
-	if c.secret, err = a.readSecret(r); err != nil || c.secret == nil {
+	if c.secret, err = sc.read(r); err != nil || c.secret == nil {
 		return recalled{}, err
 	}
 	c.key = seal.StoreKey("s", c.secret)
-	c.known = a.records.opened.byKey(c.key)
+	c.known = sc.records.opened.byKey(c.key)
 	c.found = c.known != nil && c.cookie == ""
 	return c, nil
 }
 
-// readSecret returns the 32 bytes in the session cookie, nil if there are
+// read returns the 32 bytes in the session cookie, nil if there are
 // none, and an error if a gorilla store of the application's fails.
-func (a *Auth) readSecret(r *http.Request) ([]byte, error) {
-	name := a.sessionCookie(a.isSecure(r))
-	if own, ok := a.sessions.(*sessions.CookieStore); ok && a.cfg.Sessions == nil {
+func (sc *sessionCookies) read(r *http.Request) ([]byte, error) {
+	name := sc.name(sc.visits.secure(r))
+	if own, ok := sc.sessions.(*sessions.CookieStore); ok && sc.own == nil {
 		// Not by way of r.Cookie, which passes over what we would not: opened
 		// would remember the session of one value under another.
 		values := map[any]any{}
@@ -209,7 +242,7 @@ func (a *Auth) readSecret(r *http.Request) ([]byte, error) {
 		return ownSecret(values), nil
 	}
 	// New, not Get: gorilla's registry would keep the request's first answer.
-	gs, err := a.sessions.New(r, name)
+	gs, err := sc.sessions.New(r, name)
 	if err != nil {
 		var cookie securecookie.Error
 		if errors.As(err, &cookie) && !cookie.IsInternal() || errors.Is(err, fs.ErrNotExist) || errors.Is(err, http.ErrNoCookie) {
@@ -230,51 +263,51 @@ func ownSecret(values map[any]any) []byte {
 	return nil
 }
 
-// writeSecret sets the session cookie.
-func (a *Auth) writeSecret(w http.ResponseWriter, r *http.Request, secret []byte) error {
+// write sets the session cookie.
+func (sc *sessionCookies) write(w http.ResponseWriter, r *http.Request, secret []byte) error {
 	// Without the request's cookies, so that a store with ids of its own makes
 	// a new one: an id that was there before the sign-in may be an attacker's.
 	bare := r.Clone(r.Context())
 	bare.Header.Del("Cookie")
-	secure := a.isSecure(r)
-	gs, err := a.sessions.New(bare, a.sessionCookie(secure))
+	secure := sc.visits.secure(r)
+	gs, err := sc.sessions.New(bare, sc.name(secure))
 	if err != nil {
 		return once.Failed(err)
 	}
 	// A copy: securecookie encrypts in place, and the copies of a callback, which
 	// all write the cookie of one redemption, share the original.
 	gs.Values[secretField] = bytes.Clone(secret)
-	a.setOptions(gs, secure)
+	sc.setOptions(gs, secure)
 	site.NoStore(w)
-	if err := a.sessions.Save(bare, w, gs); err != nil {
+	if err := sc.sessions.Save(bare, w, gs); err != nil {
 		return once.Failed(err)
 	}
 	return nil
 }
 
-// clearSecret removes the session cookie, and what a gorilla store keeps.
-func (a *Auth) clearSecret(w http.ResponseWriter, r *http.Request) error {
-	secure := a.isSecure(r)
-	gs, err := a.sessions.New(r, a.sessionCookie(secure))
+// clear removes the session cookie, and what a gorilla store keeps.
+func (sc *sessionCookies) clear(w http.ResponseWriter, r *http.Request) error {
+	secure := sc.visits.secure(r)
+	gs, err := sc.sessions.New(r, sc.name(secure))
 	if gs == nil {
 		return once.Failed(err)
 	}
 	clear(gs.Values)
 	gs.Values[secretField] = []byte{}
-	a.setOptions(gs, secure)
+	sc.setOptions(gs, secure)
 	gs.Options.MaxAge = -1
 	site.NoStore(w)
-	if err := a.sessions.Save(r, w, gs); err != nil {
+	if err := sc.sessions.Save(r, w, gs); err != nil {
 		return once.Failed(err)
 	}
 	return nil
 }
 
-func (a *Auth) setOptions(gs *sessions.Session, secure bool) {
+func (sc *sessionCookies) setOptions(gs *sessions.Session, secure bool) {
 	if gs.Options == nil { // a store may leave it to its caller
-		gs.Options = &sessions.Options{Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode, MaxAge: int(a.cfg.SessionLifetime.Seconds())}
+		gs.Options = &sessions.Options{Path: "/", HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode, MaxAge: int(sc.lifetime.Seconds())}
 	}
-	if a.cfg.Sessions == nil {
+	if sc.own == nil {
 		gs.Options.Secure = secure
 	}
 }
@@ -319,13 +352,13 @@ func (secretOnly) Deserialize(src []byte, dst any) error {
 	return nil
 }
 
-// sessionCookie is the name of the session cookie. The __Host- prefix keeps
+// name is the name of the session cookie. The __Host- prefix keeps
 // other hosts of the domain from setting it.
-func (a *Auth) sessionCookie(secure bool) string {
+func (sc *sessionCookies) name(secure bool) string {
 	if secure {
-		return a.secureCookie
+		return sc.secureCookie
 	}
-	return a.cfg.CookieName
+	return sc.plainCookie
 }
 
 // cookieValue is r.Cookie without its allocations.
@@ -346,8 +379,8 @@ func cookieValue(r *http.Request, name string) string {
 // sessionFor is the session of a request, wherever the request is: below
 // Handler, or at a path of ours.
 func (a *Auth) sessionFor(r *http.Request) (*session, error) {
-	if v := a.visitOf(r.Context()); v != nil {
+	if v := a.visits.of(r.Context()); v != nil {
 		return v.session(r.Context())
 	}
-	return a.load(r.Context(), r)
+	return a.sess.load(r.Context(), r)
 }

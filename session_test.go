@@ -98,14 +98,14 @@ func withStore(s Store) func(*appOptions) {
 // setSession replaces the session cookie of a browser.
 func (a *app) setSession(b *signintest.Browser, value string) {
 	a.t.Helper()
-	if err := b.SetCookie(a.url, &http.Cookie{Name: a.secureCookie, Value: value, Path: "/", Secure: true}); err != nil {
+	if err := b.SetCookie(a.url, &http.Cookie{Name: a.sess.secureCookie, Value: value, Path: "/", Secure: true}); err != nil {
 		a.t.Fatal(err)
 	}
 }
 
 func (a *app) session(b *signintest.Browser) string {
 	a.t.Helper()
-	value, ok := b.Cookie(a.url, a.secureCookie)
+	value, ok := b.Cookie(a.url, a.sess.secureCookie)
 	if !ok {
 		a.t.Fatal("no session cookie")
 	}
@@ -131,7 +131,7 @@ func TestSessionCookie(t *testing.T) {
 	p := b.Send(a.toCallback(b, "/me"))
 	var line string
 	for _, l := range p.Header.Values("Set-Cookie") {
-		if strings.HasPrefix(l, a.secureCookie+"=") {
+		if strings.HasPrefix(l, a.sess.secureCookie+"=") {
 			line = l
 		}
 	}
@@ -318,13 +318,13 @@ func TestRecordOfDroppedKey(t *testing.T) {
 	k1, k2 := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
 	a, replica := newReplicas(t, newDumpStore(), k1)
 	b := a.signIn()
-	secret, err := a.readSecret(sessionRequest(a, a.session(b)))
+	secret, err := a.sess.read(sessionRequest(a, a.session(b)))
 	if err != nil || secret == nil {
 		t.Fatal(err)
 	}
 	replica(k2)
 	w := httptest.NewRecorder()
-	if err := a.writeSecret(w, sessionRequest(a, ""), secret); err != nil {
+	if err := a.sess.write(w, sessionRequest(a, ""), secret); err != nil {
 		t.Fatal(err)
 	}
 	a.setSession(b, w.Result().Cookies()[0].Value)
@@ -336,7 +336,7 @@ func TestRecordOfDroppedKey(t *testing.T) {
 func sessionRequest(a *app, value string) *http.Request {
 	r := httptest.NewRequest("GET", a.url+"/me", nil)
 	if value != "" {
-		r.Header.Set("Cookie", a.secureCookie+"="+value)
+		r.Header.Set("Cookie", a.sess.secureCookie+"="+value)
 	}
 	return r
 }
@@ -391,7 +391,7 @@ func TestRememberedUnderItsOwnValue(t *testing.T) {
 	who := func(cookies ...string) string {
 		r := httptest.NewRequest("GET", a.url+"/me", nil)
 		for i, c := range cookies {
-			cookies[i] = a.secureCookie + "=" + c
+			cookies[i] = a.sess.secureCookie + "=" + c
 		}
 		r.Header.Set("Cookie", strings.Join(cookies, "; "))
 		w := httptest.NewRecorder()
@@ -417,7 +417,7 @@ func TestStoreDumpTellsNothing(t *testing.T) {
 	a := newApp(t, withStore(store))
 	b := a.signIn()
 	cookie, _ := base64.URLEncoding.DecodeString(a.session(b))
-	secret, err := a.readSecret(sessionRequest(a, a.session(b)))
+	secret, err := a.sess.read(sessionRequest(a, a.session(b)))
 	if err != nil || len(secret) != secretLen {
 		t.Fatal(err)
 	}
@@ -483,7 +483,7 @@ func TestGorillaStore(t *testing.T) {
 
 	// Fixation: an id that the visitor brings along is not kept.
 	planted := httptest.NewRecorder()
-	gs, _ := files.New(httptest.NewRequest("GET", a.url, nil), a.secureCookie)
+	gs, _ := files.New(httptest.NewRequest("GET", a.url, nil), a.sess.secureCookie)
 	gs.Values["theirs"] = 1
 	if err := gs.Save(httptest.NewRequest("GET", a.url, nil), planted); err != nil {
 		t.Fatal(err)
@@ -519,7 +519,7 @@ func TestGorillaStore(t *testing.T) {
 	if got := a.status(kept); got != http.StatusUnauthorized {
 		t.Errorf("a cookie kept from before: %d, want 401", got)
 	}
-	if _, ok := b.Cookie(a.url, a.secureCookie); ok {
+	if _, ok := b.Cookie(a.url, a.sess.secureCookie); ok {
 		t.Error("the cookie is still there")
 	}
 	a.setSession(b, "garbage")

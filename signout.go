@@ -30,7 +30,7 @@ const maxHint = 4 << 10
 // 503; a second attempt ends all.
 func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	boundBody(w, r)
-	here := a.requestPath(r)
+	here := a.visits.requestPath(r)
 	switch r.Method {
 	case http.MethodPost:
 	case http.MethodGet, http.MethodHead:
@@ -38,16 +38,16 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		writePage(w, r, newPage(PageCallbackMethod, a.site(r).Path("/")), a.cfg.Page)
+		writePage(w, r, newPage(PageCallbackMethod, a.visits.site(r).Path("/")), a.cfg.Page)
 		return
 	}
-	if err := sameOrigin(r, a.site(r)); err != nil {
+	if err := sameOrigin(r, a.visits.site(r)); err != nil {
 		a.fail(w, r, newPage(PageSignOutRefused, here), "", err)
 		return
 	}
 	s, err := a.endSession(r)
 	if err == nil {
-		err = a.clearSecret(w, r)
+		err = a.sess.clear(w, r)
 	}
 	if err != nil {
 		a.fail(w, r, a.unavailable(site.NewReturnPath(here), err), "", err)
@@ -56,13 +56,13 @@ func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
 	// A callback of before the sign-out, which Back posts again, is another
 	// browser's from now on: it must not sign anybody in to a session that was
 	// begun beside this one.
-	if a.readBrowser(r) != nil {
+	if a.browsers.read(r) != nil {
 		// Recognize has no business with who has just left.
-		a.writeBrowser(w, r, &browser{secret: seal.Random(secretLen), asked: true})
+		a.browsers.write(w, r, &browser{secret: seal.Random(secretLen), asked: true})
 	}
 	// Back would show pages as they were, out of the back/forward cache.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
-	landing := a.site(r)
+	landing := a.visits.site(r)
 	site.NoStore(w)
 	w.Header().Set("Location", a.endSessionURL(r, s, landing))
 	w.WriteHeader(http.StatusSeeOther)
@@ -91,7 +91,7 @@ func (a *Auth) backFromIssuer(r *http.Request) bool {
 	}
 	sealed, err := seal.Decode(raw)
 	if err == nil {
-		_, err = a.keys.Open("signed out", nil, a.party(), sealed)
+		_, err = a.keys.Open("signed out", nil, a.party, sealed)
 	}
 	return err == nil
 }
@@ -99,7 +99,7 @@ func (a *Auth) backFromIssuer(r *http.Request) bool {
 // signedOut is a page to land on after a sign-out. Anybody can send a browser
 // here: a user who is signed in must not believe otherwise.
 func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
-	home := a.site(r).Path("/")
+	home := a.visits.site(r).Path("/")
 	s, err := a.sessionFor(r)
 	switch {
 	case err != nil:
@@ -111,13 +111,13 @@ func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
 		writePage(w, r, page, a.cfg.Page)
 		return
 	}
-	writePage(w, r, newPage(PageSignedOut, a.site(r).Path(a.loginPath)), a.cfg.Page)
+	writePage(w, r, newPage(PageSignedOut, a.visits.site(r).Path(a.loginPath)), a.cfg.Page)
 }
 
 // endSession deletes the browser's record, after those beside it, and returns
 // what it was.
 func (a *Auth) endSession(r *http.Request) (*session, error) {
-	secret, err := a.readSecret(r)
+	secret, err := a.sess.read(r)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,11 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 			return nil, err
 		}
 	}
-	beside := a.besides(s, a.readBrowser(r))
+	var browser []byte
+	if b := a.browsers.read(r); b != nil {
+		browser = b.hash()
+	}
+	beside := a.records.besides(s, browser)
 	if err := beside.endRecords(ctx); err != nil {
 		return nil, err
 	}
@@ -161,15 +165,15 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 // Of a browser without a session it is what came from that browser. Anybody can
 // make up a browser cookie, so a sign-in under way does not count there: it
 // would make a stranger write.
-func (a *Auth) besides(s *session, b *browser) *ending {
+func (rs *records) besides(s *session, browser []byte) *ending {
 	others := func(e indexed) bool { return s == nil || e.Key != s.key }
 	switch {
 	case s != nil && s.user.sid != "":
-		return a.records.newEnding(indexSID, s.user.sid, true, others)
+		return rs.newEnding(indexSID, s.user.sid, true, others)
 	case s != nil:
-		return a.records.newEnding(indexBrowser, string(s.record.Browser), true, others)
-	case b != nil:
-		return a.records.newEnding(indexBrowser, string(b.hash()), false, others)
+		return rs.newEnding(indexBrowser, string(s.record.Browser), true, others)
+	case browser != nil:
+		return rs.newEnding(indexBrowser, string(browser), false, others)
 	}
 	return &ending{ended: map[string]bool{}} // nothing
 }
@@ -189,7 +193,7 @@ func (a *Auth) endSessionURL(r *http.Request, s *session, home site.Site) string
 	q := u.Query()
 	q.Set("client_id", a.cfg.ClientID)
 	q.Set("post_logout_redirect_uri", home.URL(a.cfg.SignedOutPath))
-	q.Set("state", seal.Encode(a.keys.Seal("signed out", nil, a.party(), nil)))
+	q.Set("state", seal.Encode(a.keys.Seal("signed out", nil, a.party, nil)))
 	// Of a session that has expired here nothing is left to tell; at the issuer
 	// it may go on all the same.
 	if s != nil {

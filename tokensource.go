@@ -87,7 +87,7 @@ func (ts *tokenSource) Token() (*oauth2.Token, error) {
 		return t.token(), nil
 	}
 	// The source may outlive its request: a WebSocket's handler does.
-	t, err := ts.v.auth.tokens.acquire(context.WithoutCancel(ts.ctx), ts.v, ts.req)
+	t, err := ts.v.visits.tokens.acquire(context.WithoutCancel(ts.ctx), ts.v, ts.req)
 	if err != nil {
 		return nil, err
 	}
@@ -97,13 +97,13 @@ func (ts *tokenSource) Token() (*oauth2.Token, error) {
 // atHand returns what nearly every call gets: a held token that nothing has
 // to be done about. If it is nil, acquire sees to the rest.
 func (v *visit) atHand(ctx context.Context, req *TokenRequest) *held {
-	now := v.auth.now()
+	now := v.visits.now()
 	s, err := v.current(ctx, now)
 	if err != nil || s == nil || req.Refresh {
 		return nil
 	}
 	t := s.record.find(req)
-	if t == nil || !t.serves(req) || !t.fresh(now, v.auth.cfg.ExpiryMargin) || t.due(now) {
+	if t == nil || !t.serves(req) || !t.fresh(now, v.visits.tokens.margin) || t.due(now) {
 		return nil
 	}
 	return t

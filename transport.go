@@ -162,16 +162,16 @@ func (req *TokenRequest) giveUp(ctx context.Context) {
 	if !ok {
 		return
 	}
-	a := ts.v.auth
-	s, err := ts.v.current(ctx, a.now())
+	vs := ts.v.visits
+	s, err := ts.v.current(ctx, vs.now())
 	if err != nil || s == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveWait)
 	defer cancel()
-	saved, err := a.records.update(ctx, s, func(r *record) {
+	saved, err := vs.tokens.records.update(ctx, s, func(r *record) {
 		_, asked := refusalKeys(r.Refresh, req)
-		r.refuse(refusal{Key: asked, Reason: ReasonClaims, Claims: req.Claims, Time: a.now().Unix()})
+		r.refuse(refusal{Key: asked, Reason: ReasonClaims, Claims: req.Claims, Time: vs.now().Unix()})
 	})
 	if err == nil {
 		ts.v.renew(saved)
@@ -189,7 +189,7 @@ func (req *TokenRequest) isRecent(ctx context.Context, access string) bool {
 	if !ok {
 		return false
 	}
-	now := ts.v.auth.now()
+	now := ts.v.visits.now()
 	s, err := ts.v.current(ctx, now)
 	if err != nil || s == nil {
 		return false
@@ -211,7 +211,7 @@ func (req TokenRequest) token(ctx context.Context) (*oauth2.Token, error) {
 	if !ok {
 		return source.Token()
 	}
-	t, err := ts.v.auth.tokens.acquire(ctx, ts.v, req)
+	t, err := ts.v.visits.tokens.acquire(ctx, ts.v, req)
 	if err != nil {
 		return nil, err
 	}
