@@ -22,8 +22,7 @@ func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
 		return
 	}
 	redirect := q.Get("redirect_uri")
-	if u, err := url.Parse(redirect); err != nil || !u.IsAbs() || u.Fragment != "" ||
-		client.RedirectURIs != nil && !slices.Contains(client.RedirectURIs, redirect) {
+	if !client.mayGoTo(redirect) {
 		http.Error(w, "signintest: redirect_uri is not registered", http.StatusBadRequest)
 		return
 	}
@@ -39,15 +38,7 @@ func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
 		if x.b.ErrorsByQuery {
 			resp.Mode = "query"
 		}
-		resp.Params = url.Values{"error": {e.Code}}
-		for name, value := range map[string]string{"error_description": e.Description, "error_uri": e.URI} {
-			if value != "" {
-				resp.Params.Set(name, value)
-			}
-		}
-		for name, value := range e.Extra {
-			resp.Params.Set(name, fmt.Sprint(value))
-		}
+		resp.Params = e.params()
 	}
 	if q.Has("state") {
 		resp.Params.Set("state", q.Get("state"))
@@ -61,6 +52,26 @@ func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
 	resp.send(w, x.r)
 }
 
+// mayGoTo reports whether an answer may go to a redirect URI.
+func (c Client) mayGoTo(redirect string) bool {
+	u, err := url.Parse(redirect)
+	return err == nil && u.IsAbs() && u.Fragment == "" && (c.RedirectURIs == nil || slices.Contains(c.RedirectURIs, redirect))
+}
+
+// params are the error as an authorization answer (RFC 6749, section 4.1.2.1).
+func (e *OAuthError) params() url.Values {
+	params := url.Values{"error": {e.Code}}
+	for name, value := range map[string]string{"error_description": e.Description, "error_uri": e.URI} {
+		if value != "" {
+			params.Set(name, value)
+		}
+	}
+	for name, value := range e.Extra {
+		params.Set(name, fmt.Sprint(value))
+	}
+	return params
+}
+
 // responseMode is the one asked for, else the response type's own.
 func (b *Behaviour) responseMode(q url.Values) string {
 	if m := q.Get("response_mode"); m != "" && (b.ResponseModes == nil || slices.Contains(b.ResponseModes, m)) {
@@ -72,45 +83,67 @@ func (b *Behaviour) responseMode(q url.Values) string {
 	return "fragment"
 }
 
-// authorizeInto fills a good answer in, or returns the error to answer with.
-func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client, resp *AuthResponse) *OAuthError {
-	q := resp.Request
-	invalid := func(description string) *OAuthError {
-		return &OAuthError{Code: "invalid_request", Description: description}
-	}
-	hybrid := q.Get("response_type") == "code id_token"
-	scopes := strings.Fields(q.Get("scope"))
-	prompt := strings.Fields(q.Get("prompt"))
-	maxAge, maxAgeErr := strconv.Atoi(q.Get("max_age"))
+func invalidRequest(description string) *OAuthError {
+	return &OAuthError{Code: "invalid_request", Description: description}
+}
+
+func hybrid(q url.Values) bool { return q.Get("response_type") == "code id_token" }
+
+// checkResponse judges how the answer is to come, and mends the mode for the
+// error that says no.
+func (b *Behaviour) checkResponse(resp *AuthResponse) *OAuthError {
+	kind := resp.Request.Get("response_type")
 	switch {
-	case x.b.Refuse != nil:
-		return x.b.Refuse
-	case !hybrid && q.Get("response_type") != "code", !slices.Contains(x.b.responseTypes(), q.Get("response_type")):
+	case !slices.Contains([]string{"code", "code id_token"}, kind), !slices.Contains(b.responseTypes(), kind):
 		resp.Mode = "query"
 		return &OAuthError{Code: "unsupported_response_type"}
 	case !slices.Contains([]string{"query", "fragment", "form_post"}, resp.Mode):
 		resp.Mode = "query"
-		return invalid("unknown response_mode")
-	case hybrid && resp.Mode == "query":
+		return invalidRequest("unknown response_mode")
+	case hybrid(resp.Request) && resp.Mode == "query":
 		// OAuth 2.0 Multiple Response Types, section 3: no token in a query.
 		resp.Mode = "fragment"
-		return invalid("response_mode query cannot carry a token")
+		return invalidRequest("response_mode query cannot carry a token")
+	}
+	return nil
+}
+
+// checkRequest judges what any issuer wants of a request.
+func (c Client) checkRequest(q url.Values) *OAuthError {
+	scopes, prompt := strings.Fields(q.Get("scope")), strings.Fields(q.Get("prompt"))
+	maxAge, err := strconv.Atoi(q.Get("max_age"))
+	switch {
 	case !slices.Contains(scopes, "openid"):
 		return &OAuthError{Code: "invalid_scope", Description: "scope lacks openid"}
 	case duplicate(q) != "":
-		return invalid(duplicate(q) + " is given twice")
-	case client.public() && !q.Has("code_challenge"):
-		return invalid("a public client must use PKCE")
-	case hybrid && q.Get("nonce") == "":
-		return invalid("nonce is missing")
+		return invalidRequest(duplicate(q) + " is given twice")
+	case c.public() && !q.Has("code_challenge"):
+		return invalidRequest("a public client must use PKCE")
+	case hybrid(q) && q.Get("nonce") == "":
+		return invalidRequest("nonce is missing")
 	case q.Has("code_challenge") && q.Get("code_challenge_method") != "S256":
-		return invalid("code_challenge_method is not S256")
+		return invalidRequest("code_challenge_method is not S256")
 	case len(prompt) > 1 && slices.Contains(prompt, "none"):
-		return invalid("prompt=none with another")
-	case q.Has("max_age") && (maxAgeErr != nil || maxAge < 0):
-		return invalid("max_age is not a number of seconds")
+		return invalidRequest("prompt=none with another")
+	case q.Has("max_age") && (err != nil || maxAge < 0):
+		return invalidRequest("max_age is not a number of seconds")
 	}
-	if e := x.b.checkAsked(x, client, resp.Mode, scopes); e != nil {
+	return nil
+}
+
+// authorizeInto fills a good answer in, or returns the error to answer with.
+func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client, resp *AuthResponse) *OAuthError {
+	q := resp.Request
+	if x.b.Refuse != nil {
+		return x.b.Refuse
+	}
+	if e := x.b.checkResponse(resp); e != nil {
+		return e
+	}
+	if e := client.checkRequest(q); e != nil {
+		return e
+	}
+	if e := x.b.checkAsked(x, client, resp.Mode, strings.Fields(q.Get("scope"))); e != nil {
 		return e
 	}
 	g, e := i.grantFor(w, x, client, resp.RedirectURI)
@@ -121,7 +154,7 @@ func (i *Issuer) authorizeInto(w http.ResponseWriter, x *exchange, client Client
 	g.refreshToken = x.b.givesRefreshToken(q, g.scopes, first)
 	code := i.issueCode(g)
 	resp.Params.Set("code", code)
-	if hybrid {
+	if hybrid(q) {
 		raw, err := i.issueIDToken(x, g, FrontChannel, code, "")
 		if err != nil {
 			return &OAuthError{Code: "server_error", Description: err.Error()}

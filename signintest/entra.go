@@ -157,9 +157,12 @@ func (g *grant) tenantID() string {
 	return g.tenant
 }
 
-// entraClaims are what Entra adds to ID tokens. A guest has an object ID of
-// its own in the host tenant.
-func (g *grant) entraClaims() map[string]any {
+// microsoftClaims are what Entra and B2C add to ID tokens. A guest has an object ID
+// of its own in the host tenant.
+func (g *grant) microsoftClaims(b *Behaviour) map[string]any {
+	if b.B2C {
+		return map[string]any{"tfp": g.policy, "oid": g.user.ObjectID, "ver": "1.0"}
+	}
 	tid, oid, ver := g.tenantID(), g.user.ObjectID, "2.0"
 	if tid != g.user.TenantID {
 		h := sha256.Sum256([]byte(oid + "@" + tid))
@@ -168,7 +171,11 @@ func (g *grant) entraClaims() map[string]any {
 	if g.v1 {
 		ver = "1.0"
 	}
-	return map[string]any{"tid": tid, "oid": oid, "ver": ver}
+	claims := map[string]any{"tid": tid, "oid": oid, "ver": ver}
+	if len(g.idACRs) > 0 {
+		claims["acrs"] = g.idACRs
+	}
+	return claims
 }
 
 // clientInfo names the user's home account, as Entra sends it to those who

@@ -51,8 +51,8 @@ type IDToken struct {
 	Omit bool
 }
 
-// issueIDToken makes the ID token of a grant. It is empty if the test omits it.
-func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, accessToken string) (string, error) {
+// idClaims are the claims of an ID token, before a test edits them.
+func (i *Issuer) idClaims(x *exchange, g *grant, channel Channel, code, accessToken string) map[string]any {
 	now := x.b.now()
 	claims := map[string]any{
 		"iss":       i.tokenIssuer(x.b, g),
@@ -75,14 +75,8 @@ func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, acce
 	if accessToken != "" {
 		claims["at_hash"] = HalfHash(x.b.alg(), accessToken)
 	}
-	if x.b.Entra {
-		maps.Copy(claims, g.entraClaims())
-		if len(g.idACRs) > 0 {
-			claims["acrs"] = g.idACRs
-		}
-	}
-	if x.b.B2C {
-		claims["tfp"], claims["oid"], claims["ver"] = g.policy, g.user.ObjectID, "1.0"
+	if x.b.microsoft() {
+		maps.Copy(claims, g.microsoftClaims(x.b))
 	}
 	if x.b.OmitSID {
 		delete(claims, "sid")
@@ -94,8 +88,13 @@ func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, acce
 		maps.Copy(claims, x.b.claimsOf(g.user))
 	}
 	replace(claims, x.b.IDTokenClaims)
+	return claims
+}
+
+// issueIDToken makes the ID token of a grant. It is empty if the test omits it.
+func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, accessToken string) (string, error) {
 	t := &IDToken{Channel: channel, User: g.user, ClientID: g.clientID, Code: code, AccessToken: accessToken,
-		Claims: claims}
+		Claims: i.idClaims(x, g, channel, code, accessToken)}
 	if client, _ := x.b.client(g.clientID); x.b.Entra && client.OwnKey {
 		own, err := i.ownKey(client.ID, x.b.alg())
 		if err != nil {
@@ -109,27 +108,30 @@ func (i *Issuer) issueIDToken(x *exchange, g *grant, channel Channel, code, acce
 	if t.Omit {
 		return "", nil
 	}
-	raw := t.Raw
-	if raw == "" && x.b.RepeatIDToken && channel == RefreshChannel {
-		raw = i.NewestIDToken(g.session.sid)
-	}
-	if raw == "" && x.b.EncryptIDTokens {
-		raw = unreadable()
-	}
-	if raw == "" {
-		if t.Signing.Alg == "" && t.Signing.Key == nil {
-			t.Signing.Alg = x.b.alg()
-		}
-		var err error
-		if raw, err = i.sign(t.Claims, t.Signing); err != nil {
-			return "", err
-		}
+	raw, err := i.encode(x.b, g, t)
+	if err != nil {
+		return "", err
 	}
 	i.remember(raw)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.newest[g.session.sid] = raw
 	return raw, nil
+}
+
+// encode makes the token that is sent.
+func (i *Issuer) encode(b *Behaviour, g *grant, t *IDToken) (string, error) {
+	switch {
+	case t.Raw != "":
+		return t.Raw, nil
+	case b.RepeatIDToken && t.Channel == RefreshChannel:
+		return i.NewestIDToken(g.session.sid), nil
+	case b.EncryptIDTokens:
+		return unreadable(), nil
+	case t.Signing.Alg == "" && t.Signing.Key == nil:
+		t.Signing.Alg = b.alg()
+	}
+	return i.sign(t.Claims, t.Signing)
 }
 
 // LogoutToken returns the claims of a good logout token (OpenID Connect

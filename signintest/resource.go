@@ -158,31 +158,37 @@ func (i *Issuer) oneAPI(x *exchange, is *issue) *OAuthError {
 	case len(apis) == 0 && g.api == "" && len(x.b.apisOf(g.scopes)) > 1:
 		return entraError("invalid_request", "28003", "Provided value for the input parameter scope cannot be empty when requesting an access token using the provided authorization code.")
 	}
+	api := g.api
 	switch {
 	case len(apis) == 1:
-		is.scopes = slices.Clone(asked)
-		if x.b.GrantScopes != nil {
-			// What a user refuses is not given, though asked for.
-			is.scopes = slices.DeleteFunc(is.scopes, func(s string) bool { return !i.consented(x.b, g, s) })
+		api = apis[0]
+		if e := i.give(x.b, is, asked); e != nil {
+			return e
 		}
-		for _, s := range is.scopes {
-			if !i.consented(x.b, g, s) {
-				return x.b.missingConsent(s)
-			}
-		}
-	case g.api != "":
-		apis = []string{g.api}
-		is.scopes = slices.DeleteFunc(slices.Clone(g.scopes), func(s string) bool {
-			return !reserved(s) && !slices.Equal(x.b.apisOf([]string{s}), apis)
-		})
+	case api == "":
+		api = append(x.b.apisOf(g.scopes), graphNames[0])[0]
 	default:
-		apis = append(x.b.apisOf(g.scopes), graphNames[0])[:1]
+		is.scopes = slices.DeleteFunc(slices.Clone(g.scopes), func(s string) bool {
+			return !reserved(s) && !slices.Equal(x.b.apisOf([]string{s}), []string{api})
+		})
 	}
-	if g.api == "" {
-		g.api = apis[0]
+	g.api = cmp.Or(g.api, api)
+	if api != graphNames[0] {
+		is.resources = []string{api}
 	}
-	if apis[0] != graphNames[0] {
-		is.resources = apis
+	return nil
+}
+
+// give puts the scopes asked for into the token, if the user has consented.
+func (i *Issuer) give(b *Behaviour, is *issue, asked []string) *OAuthError {
+	missing := func(s string) bool { return !i.consented(b, is.grant, s) }
+	is.scopes = slices.Clone(asked)
+	if b.GrantScopes != nil {
+		// What a user refuses is not given, though asked for.
+		is.scopes = slices.DeleteFunc(is.scopes, missing)
+	}
+	if n := slices.IndexFunc(is.scopes, missing); n >= 0 {
+		return b.missingConsent(is.scopes[n])
 	}
 	return nil
 }

@@ -172,16 +172,8 @@ func (i *Issuer) refresh(x *exchange, client Client) (*issue, *OAuthError) {
 	if oerr := i.oneAPI(x, is); oerr != nil {
 		return nil, oerr
 	}
-	if asked := strings.Fields(f.Get("scope")); len(asked) > 0 {
-		for _, s := range asked {
-			if !i.consented(x.b, g, s) {
-				return nil, x.b.missingConsent(s)
-			}
-		}
-		is.scopes = asked
-		if x.b.RefreshNarrows {
-			g.scopes = asked
-		}
+	if oerr := i.narrow(x.b, is, strings.Fields(f.Get("scope"))); oerr != nil {
+		return nil, oerr
 	}
 	if oerr := is.aim(x); oerr != nil {
 		return nil, oerr
@@ -195,6 +187,23 @@ func (i *Issuer) refresh(x *exchange, client Client) (*issue, *OAuthError) {
 		}
 	}
 	return is, nil
+}
+
+// narrow makes a refresh one for the scopes asked for, if any.
+func (i *Issuer) narrow(b *Behaviour, is *issue, asked []string) *OAuthError {
+	if len(asked) == 0 {
+		return nil
+	}
+	for _, s := range asked {
+		if !i.consented(b, is.grant, s) {
+			return b.missingConsent(s)
+		}
+	}
+	is.scopes = asked
+	if b.RefreshNarrows {
+		is.grant.scopes = asked
+	}
+	return nil
 }
 
 // consented reports whether a refresh may ask for a scope. The caller holds mu.
@@ -268,25 +277,15 @@ func (b *Behaviour) knowResources(asked []string) bool {
 // tokenBody makes the tokens and the answer that carries them.
 func (i *Issuer) tokenBody(x *exchange, is *issue) (map[string]any, error) {
 	access, refresh := i.issueTokens(x.b, is)
-	body := map[string]any{"access_token": access, "token_type": "Bearer"}
-	if !x.b.OmitExpiresIn {
-		body["expires_in"] = x.b.expiresIn()
+	if x.b.OmitAccessToken || x.b.B2C && !is.b2cAccess() {
+		access = ""
 	}
-	if x.b.RefreshIn > 0 {
-		body["refresh_in"] = int64(x.b.RefreshIn / time.Second)
-	}
+	body := x.b.accessMembers(access)
 	if !x.b.OmitScope {
 		body["scope"] = x.b.grantedScope(is)
 	}
 	if refresh != "" {
 		body["refresh_token"] = refresh
-	}
-	if x.b.OmitAccessToken || x.b.B2C && !is.b2cAccess() {
-		access = ""
-		for _, name := range []string{"access_token", "expires_in", "refresh_in"} {
-			delete(body, name)
-		}
-		body["id_token_expires_in"] = int64(x.b.idTokenLifetime() / time.Second)
 	}
 	g := is.grant
 	if g != nil && !(is.channel == RefreshChannel && x.b.OmitRefreshedIDToken) {
@@ -298,7 +297,7 @@ func (i *Issuer) tokenBody(x *exchange, is *issue) (map[string]any, error) {
 			body["id_token"] = raw
 		}
 	}
-	if g != nil && x.b.microsoft() && (g.clientInfo || x.call.Form.Get("client_info") == "1") {
+	if g != nil && g.sendsClientInfo(x) {
 		body["client_info"] = g.user.clientInfo()
 	}
 	replace(body, x.b.TokenMembers)
@@ -308,10 +307,28 @@ func (i *Issuer) tokenBody(x *exchange, is *issue) (map[string]any, error) {
 	return body, nil
 }
 
-func (b *Behaviour) expiresIn() any {
-	seconds := int64(b.accessTokenLifetime() / time.Second)
-	if b.ExpiresIn != nil {
-		return b.ExpiresIn(seconds)
+// sendsClientInfo reports whether a token answer names the home account.
+func (g *grant) sendsClientInfo(x *exchange) bool {
+	return x.b.microsoft() && (g.clientInfo || x.call.Form.Get("client_info") == "1")
+}
+
+// accessMembers are what a token answer says of its access token, if there is one.
+func (b *Behaviour) accessMembers(access string) map[string]any {
+	body := map[string]any{"token_type": "Bearer"}
+	if access == "" {
+		body["id_token_expires_in"] = int64(b.idTokenLifetime() / time.Second)
+		return body
 	}
-	return seconds
+	body["access_token"] = access
+	seconds := int64(b.accessTokenLifetime() / time.Second)
+	if !b.OmitExpiresIn {
+		body["expires_in"] = seconds
+		if b.ExpiresIn != nil {
+			body["expires_in"] = b.ExpiresIn(seconds)
+		}
+	}
+	if b.RefreshIn > 0 {
+		body["refresh_in"] = int64(b.RefreshIn / time.Second)
+	}
+	return body
 }
