@@ -203,6 +203,10 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, a.unavailable(to, err), "", err)
 		return
 	}
+	if meta.Unfit != nil {
+		a.fail(w, r, a.unavailable(to, meta.Unfit), "", meta.Unfit)
+		return
+	}
 	if !a.canAnswer(w, r, b, meta, need, to) {
 		return
 	}
@@ -316,14 +320,21 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 	set("redirect_uri", tx.Redirect)
 	set("response_type", a.cfg.ResponseType)
 	set("response_mode", a.cfg.ResponseMode)
-	set("scope", strings.Join(a.redeemer.challengeScopes(tx), " "))
+	set("scope", strings.Join(meta.Askable(a.redeemer.challengeScopes(tx), tx.Scopes), " "))
+	if slices.Contains(meta.Withheld, "offline_access") {
+		for name, values := range meta.Rule.Family.Offline {
+			if !q.Has(name) {
+				q[name] = values
+			}
+		}
+	}
 	set("state", state)
 	set("nonce", b.nonce(tx.ID))
 	set("code_challenge", seal.Encode(challenge[:]))
 	set("code_challenge_method", "S256")
 	set("resource", need.Resource)
 	claims, classes := cmp.Or(need.Claims, q.Get("claims")), need.ACR
-	if meta.Rule.Segment != "" {
+	if meta.Rule.Family.ClientInfo {
 		var contexts []string
 		contexts, classes = oidc.SplitContexts(need.ACR)
 		claims = oidc.WithContexts(claims, contexts, need.required)
@@ -340,7 +351,7 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 		set("login_hint", s.user.loginHint())
 	}
 	set("login_hint", need.LoginHint)
-	if meta.Rule.Segment != "" {
+	if meta.Rule.Family.ClientInfo {
 		set("client_info", "1") // Entra: who the user is at home
 	}
 	u.RawQuery = q.Encode()

@@ -35,6 +35,16 @@ type Config struct {
 	// on loopback only. Required.
 	Issuer string
 
+	// DiscoveryURL is where the issuer's discovery document is, for an issuer
+	// that has it elsewhere. The document must name Issuer all the same. Empty
+	// means Issuer followed by /.well-known/openid-configuration.
+	DiscoveryURL string
+
+	// Endpoints, unless zero, are those of an issuer without a discovery
+	// document. Then nothing is fetched but the keys; ID tokens are signed by
+	// RS256 unless SigningAlgorithms says otherwise.
+	Endpoints Endpoints
+
 	// ClientID is what the issuer calls this application. Required.
 	ClientID string
 
@@ -60,11 +70,13 @@ type Config struct {
 	// set, they tell only under which host name the browser came.
 	TrustedProxies []netip.Prefix
 
-	// Scopes are asked for at sign-in, beside openid, profile and
-	// offline_access. If openid is among them, exactly these are asked for. A
-	// handler may ask for more later. At Entra and Azure AD B2C a token is for one
-	// API: the sign-in's is for that of the first scope, the part before its last
-	// slash, and the tokens for others are had without the user.
+	// Scopes are asked for at sign-in, beside openid and, unless the issuer
+	// announces others only, profile and offline_access. Some issuers give a
+	// refresh token without offline_access (Keycloak, Cognito) or another way
+	// (Google): it is left out there, too. If openid is among Scopes, exactly
+	// these are asked for. A handler may ask for more later. At Entra and Azure AD
+	// B2C a token is for one API: the sign-in's is for that of the first scope, the
+	// part before its last slash, and the tokens for others are had without the user.
 	Scopes []string
 
 	// Keys authenticate and encrypt cookies, the state parameter and records.
@@ -203,6 +215,20 @@ type Config struct {
 	// Page, if set, writes the error, sign-out and explanation pages in place
 	// of ours. It must escape what it prints.
 	Page func(w http.ResponseWriter, r *http.Request, p Page)
+
+	byDefault []string // of Scopes, those that nobody named
+}
+
+// Endpoints are the URLs of an issuer that has no discovery document. They are
+// https URLs, or http on loopback.
+type Endpoints struct {
+	// Authorization and Token are the endpoints of OAuth 2.0, and Keys is the
+	// issuer's JSON Web Key Set (jwks_uri). Required.
+	Authorization, Token, Keys string
+
+	// EndSession is the issuer's logout page (RP-Initiated Logout 1.0), and
+	// Revocation takes back refresh tokens (RFC 7009). Empty: it has none.
+	EndSession, Revocation string
 }
 
 type redacted = clientauth.Redacted
@@ -247,7 +273,12 @@ func (c Config) withDefaults() Config {
 	}
 	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
 	if !slices.Contains(c.Scopes, "openid") {
-		c.Scopes = append([]string{"openid", "profile", "offline_access"}, c.Scopes...)
+		for _, s := range []string{"profile", "offline_access"} {
+			if !slices.Contains(c.Scopes, s) {
+				c.byDefault = append(c.byDefault, s)
+			}
+		}
+		c.Scopes = slices.Concat([]string{"openid"}, c.byDefault, c.Scopes)
 	}
 	c.Scopes = slices.Clone(c.Scopes)
 	c.SigningAlgorithms = slices.Clone(c.SigningAlgorithms)
@@ -271,9 +302,7 @@ func (c Config) validate() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	if err := checkIssuerURL(c.Issuer); err != nil {
-		fault("Issuer: %w", err)
-	}
+	c.validateIssuer(fault)
 	if c.ClientID == "" {
 		fault("ClientID: empty; want the id the issuer gave this application")
 	}
@@ -388,6 +417,40 @@ func (c Config) validate() error {
 	return nil
 }
 
+// validateIssuer judges what says who the issuer is and where.
+func (c Config) validateIssuer(fault func(format string, args ...any)) {
+	check := checkIssuerURL
+	if c.DiscoveryURL != "" || c.Endpoints != (Endpoints{}) {
+		check = site.CheckServerURL // how a family spells itself is its document's affair then
+	}
+	if err := check(c.Issuer); err != nil {
+		fault("Issuer: %w", err)
+	}
+	if c.DiscoveryURL != "" {
+		if err := site.CheckEndpointURL(c.DiscoveryURL); err != nil {
+			fault("DiscoveryURL: %w", err)
+		}
+	}
+	e := c.Endpoints
+	switch {
+	case e == (Endpoints{}):
+		return
+	case c.DiscoveryURL != "":
+		fault("Endpoints: want them or DiscoveryURL, not both")
+	}
+	for _, f := range []struct {
+		name, url string
+		required  bool
+	}{
+		{"Authorization", e.Authorization, true}, {"Token", e.Token, true}, {"Keys", e.Keys, true},
+		{"EndSession", e.EndSession, false}, {"Revocation", e.Revocation, false},
+	} {
+		if err := site.CheckEndpointURL(f.url); err != nil && (f.required || f.url != "") {
+			fault("Endpoints.%s: %w", f.name, err)
+		}
+	}
+}
+
 // validScope reports whether s is one scope-token (RFC 6749, 3.3).
 func validScope(s string) bool {
 	return s != "" && len(s) <= 512 && !strings.ContainsFunc(s, func(r rune) bool {
@@ -404,5 +467,5 @@ func checkIssuerURL(raw string) error {
 	if issuer, ok := strings.CutSuffix(raw, "/.well-known/openid-configuration"); ok {
 		return fmt.Errorf("%q is the discovery document's URL; want the issuer's, %q", raw, issuer)
 	}
-	return family.CheckEntraTenant(raw)
+	return family.Check(raw)
 }

@@ -40,8 +40,21 @@ func TestOddDiscovery(t *testing.T) {
 		{"algorithms a string", set("id_token_signing_alg_values_supported", "RS256"), ""},
 		{"iss announced in words", set("authorization_response_iss_parameter_supported", "yes"), "authorization_response_iss_parameter_supported"},
 		{"iss announced as text", set("authorization_response_iss_parameter_supported", "true"), ""},
+		{"scopes a number", set("scopes_supported", 7), "scopes_supported"},
+		{"scopes empty", set("scopes_supported", []string{}), ""},
+		{"response types a number", set("response_types_supported", 7), "response_types_supported"},
+		{"response types empty", set("response_types_supported", []any{}), ""},
+		{"response types in another order", set("response_types_supported", []string{"id_token code", "code"}), ""},
+		{"response modes an object", set("response_modes_supported", map[string]any{}), "response_modes_supported"},
+		{"response modes null", set("response_modes_supported", nil), ""},
+		{"grants a number", set("grant_types_supported", 7), "grant_types_supported"},
+		{"PKCE a boolean", set("code_challenge_methods_supported", true), "code_challenge_methods_supported"},
+		{"push required in words", set("require_pushed_authorization_requests", "no"), "require_pushed_authorization_requests"},
+		{"push not required, as text", set("require_pushed_authorization_requests", "false"), ""},
+		{"certificate-bound tokens on offer", set("tls_client_certificate_bound_access_tokens", true), ""},
+		{"request URIs registered", set("require_request_uri_registration", true), ""},
 		{"what nobody reads", func(doc map[string]any) {
-			for _, name := range []string{"userinfo_endpoint", "registration_endpoint", "scopes_supported", "response_types_supported", "claims_supported", "Issuer", "TOKEN_ENDPOINT"} {
+			for _, name := range []string{"userinfo_endpoint", "registration_endpoint", "acr_values_supported", "ui_locales_supported", "claims_supported", "Issuer", "TOKEN_ENDPOINT"} {
 				doc[name] = 7
 			}
 		}, ""},

@@ -20,7 +20,12 @@ const (
 	china  = "https://login.partner.microsoftonline.cn/"
 	sts    = "https://sts.windows.net/"
 	stsCN  = "https://sts.chinacloudapi.cn/"
+	bleu   = "https://login.sovcloud-identity.fr/"
+	b2c    = "https://contoso.b2clogin.com/"
 )
+
+// ciam is how External ID calls a tenant, whatever host one signs in at.
+func ciam(tenant string) string { return "https://" + tenant + ".ciamlogin.com/" + tenant + "/v2.0" }
 
 func TestIssuerRule(t *testing.T) {
 	const tmpl = family.TenantTemplate
@@ -107,6 +112,43 @@ func TestIssuerRule(t *testing.T) {
 			good: []token{v2(china, contoso), v1(stsCN, contoso)}, bad: []token{v2(global, contoso), v1(sts, contoso)},
 		},
 		{
+			name: "France's cloud", configured: bleu + "organizations/v2.0", documented: bleu + tmpl + "/v2.0",
+			good: []token{v2(bleu, contoso)}, bad: []token{v2(global, contoso), v2("https://login.sovcloud-identity.de/", contoso), v1(sts, contoso)},
+		},
+		{
+			name: "Germany's cloud, by domain name", configured: "https://login.sovcloud-identity.de/contoso.onsovcloud.de/v2.0",
+			documented: "https://login.sovcloud-identity.de/" + contoso + "/v2.0",
+			good:       []token{v2("https://login.sovcloud-identity.de/", contoso)}, bad: []token{v2("https://login.sovcloud-identity.de/", fabrikam), v1(sts, contoso)},
+		},
+		{
+			name: "External ID, by name", configured: "https://contoso.ciamlogin.com/contoso.onmicrosoft.com/v2.0", documented: ciam(contoso),
+			good: []token{{ciam(contoso), contoso}}, bad: []token{{ciam(contoso), ""}, {ciam(contoso), fabrikam}, {ciam(fabrikam), fabrikam}, v2(global, contoso)},
+		},
+		{
+			name: "External ID under a domain of its own", configured: "https://login.contoso.example/" + contoso + "/v2.0", documented: ciam(contoso),
+			good: []token{{ciam(contoso), contoso}}, bad: []token{{"https://login.contoso.example/" + contoso + "/v2.0", contoso}, v2(global, contoso)},
+		},
+		{
+			name: "External ID that names the host", configured: "https://contoso.ciamlogin.com/" + contoso + "/v2.0", documented: "https://contoso.ciamlogin.com/" + contoso + "/v2.0",
+			good: []token{{"https://contoso.ciamlogin.com/" + contoso + "/v2.0", contoso}}, bad: []token{{ciam(contoso), contoso}},
+		},
+		{
+			name: "a user flow of B2C", configured: b2c + "contoso.onmicrosoft.com/B2C_1_signin/v2.0", documented: b2c + contoso + "/v2.0/",
+			good: []token{{b2c + contoso + "/v2.0/", ""}}, bad: []token{{b2c + contoso + "/v2.0", ""}, {b2c + fabrikam + "/v2.0/", ""}, v2(global, contoso)},
+		},
+		{
+			name: "a user flow that names itself", configured: b2c + contoso + "/b2c_1a_signin/v2.0", documented: b2c + "tfp/" + contoso + "/b2c_1a_signin/v2.0/",
+			good: []token{{b2c + "tfp/" + contoso + "/b2c_1a_signin/v2.0/", ""}}, bad: []token{{b2c + contoso + "/v2.0/", ""}, {b2c + "tfp/" + contoso + "/b2c_1a_reset/v2.0/", ""}},
+		},
+		{
+			name: "Google", configured: Google, documented: Google,
+			good: []token{{Google, ""}, {"accounts.google.com", ""}}, bad: []token{{"http://accounts.google.com", ""}, {"accounts.google.com.evil.example", ""}, {Google + "/", ""}},
+		},
+		{
+			name: "who is not Google", configured: "https://login.example.com", documented: "https://login.example.com",
+			good: []token{{"https://login.example.com", ""}}, bad: []token{{"accounts.google.com", ""}, {"login.example.com", ""}},
+		},
+		{
 			name: "one tenant on a host that merely looks like Entra's", configured: "https://login.microsoftonline.com.evil.example/" + contoso + "/v2.0",
 			documented: "https://login.microsoftonline.com.evil.example/" + contoso + "/v2.0",
 			good:       []token{{"https://login.microsoftonline.com.evil.example/" + contoso + "/v2.0", ""}}, bad: []token{v2(global, contoso), v1(sts, contoso)},
@@ -118,17 +160,17 @@ func TestIssuerRule(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, tok := range tc.good {
-				if err := rule.Check(tok.iss, tok.tid); err != nil {
+				if err := rule.Check(tok.iss, tok.tid, ""); err != nil {
 					t.Errorf("iss %s, tid %s: %v, want it accepted", tok.iss, tok.tid, err)
 				}
 			}
 			for _, tok := range tc.refused {
-				if err := rule.Check(tok.iss, tok.tid); !errors.Is(err, family.ErrTenant) {
+				if err := rule.Check(tok.iss, tok.tid, ""); !errors.Is(err, family.ErrTenant) {
 					t.Errorf("iss %s, tid %s: %v, want the tenant refused", tok.iss, tok.tid, err)
 				}
 			}
 			for _, tok := range tc.bad {
-				if err := rule.Check(tok.iss, tok.tid); err == nil || errors.Is(err, family.ErrTenant) {
+				if err := rule.Check(tok.iss, tok.tid, ""); err == nil || errors.Is(err, family.ErrTenant) {
 					t.Errorf("iss %s, tid %s: %v, want another issuer", tok.iss, tok.tid, err)
 				}
 			}
@@ -151,6 +193,16 @@ func TestIssuerMismatch(t *testing.T) {
 		{"plain http", "http://login.microsoftonline.com/common/v2.0", global + family.TenantTemplate + "/v2.0"},
 		{"a template where none was configured", global + family.TenantTemplate + "/v2.0", global + family.TenantTemplate + "/v2.0"},
 		{"a domain name documented for v1.0", global + "contoso.com", sts + "contoso.com/"},
+		{"another tenant of External ID", "https://login.contoso.example/" + contoso + "/v2.0", ciam(fabrikam)},
+		{"External ID under a domain, by name", "https://login.contoso.example/contoso.onmicrosoft.com/v2.0", ciam(contoso)},
+		{"External ID of two tenants", "https://contoso.ciamlogin.com/contoso.onmicrosoft.com/v2.0", "https://" + contoso + ".ciamlogin.com/" + fabrikam + "/v2.0"},
+		{"External ID that is Entra", "https://contoso.ciamlogin.com/" + contoso + "/v2.0", global + contoso + "/v2.0"},
+		{"a host like External ID's", "https://login.contoso.example/" + contoso + "/v2.0", "https://" + contoso + ".evil-ciamlogin.com/" + contoso + "/v2.0"},
+		{"another tenant of B2C", b2c + contoso + "/b2c_1_signin/v2.0", b2c + fabrikam + "/v2.0/"},
+		{"another host of B2C", b2c + contoso + "/b2c_1_signin/v2.0", "https://fabrikam.b2clogin.com/" + contoso + "/v2.0/"},
+		{"another user flow", b2c + contoso + "/b2c_1_signin/v2.0", b2c + "tfp/" + contoso + "/b2c_1_reset/v2.0/"},
+		{"a user flow by name only", b2c + "contoso.onmicrosoft.com/b2c_1_signin/v2.0", b2c + "contoso.onmicrosoft.com/v2.0/"},
+		{"Google without https", "https://accounts.google.com", "accounts.google.com"},
 		{"nothing", "https://login.example.com", ""},
 	} {
 		if rule, err := family.NewRule(tc.configured, tc.documented, nil); err == nil {
@@ -205,6 +257,9 @@ func TestEntra(t *testing.T) {
 		{EntraGlobal, contoso, global + contoso + "/v2.0"},
 		{EntraUSGovernment, "organizations", usGov + "organizations/v2.0"},
 		{EntraChina, "contoso.partner.onmschina.cn", china + "contoso.partner.onmschina.cn/v2.0"},
+		{EntraBleu, contoso, bleu + contoso + "/v2.0"},
+		{EntraDelos, contoso, "https://login.sovcloud-identity.de/" + contoso + "/v2.0"},
+		{EntraGovSG, contoso, "https://login.sovcloud-identity.sg/" + contoso + "/v2.0"},
 		{EntraGlobal, "a/../b", global + "a%2F..%2Fb/v2.0"},
 	} {
 		if got := Entra(tc.cloud, tc.tenant); got != tc.want {
@@ -250,6 +305,9 @@ func TestEntraSignIn(t *testing.T) {
 		{"consumers", Entra(EntraGlobal, "consumers"), nil, []string{"erin"}, nil},
 		{"US Government", Entra(EntraUSGovernment, "organizations"), nil, []string{"carol"}, nil},
 		{"China", Entra(EntraChina, contoso), nil, []string{"carol"}, nil},
+		{"France", Entra(EntraBleu, "organizations"), nil, []string{"carol"}, nil},
+		{"Germany", Entra(EntraDelos, contoso), nil, []string{"carol"}, nil},
+		{"Singapore", Entra(EntraGovSG, contoso), nil, []string{"carol"}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newApp(t, entraApp(tc.issuer, func(c *Config) { c.Tenants = tc.tenants }))

@@ -644,7 +644,7 @@ func FuzzDiscoveryAnswer(f *testing.F) {
 			tellable(t, err)
 			return
 		}
-		if status != http.StatusOK || meta.Issuer != issuer || meta.Rule.Check(issuer, "") != nil {
+		if status != http.StatusOK || meta.Issuer != issuer || meta.Rule.Check(issuer, "", "") != nil {
 			t.Errorf("accepted with status %d: %s", status, body)
 		}
 		for _, endpoint := range []string{meta.AuthorizationEndpoint, meta.TokenEndpoint, meta.JWKSURI, meta.EndSessionEndpoint, meta.RevocationEndpoint} {

@@ -196,8 +196,7 @@ func (a *Auth) logoutByName(r *http.Request) error {
 	}
 	// Entra sends sid alone. Anybody else must say iss, too (Front-Channel
 	// Logout, 2): another issuer may have the same sid.
-	entra := meta.Rule.Segment != ""
-	if !meta.Rule.Names(q.Get("iss")) && (q.Has("iss") || !entra) {
+	if !meta.Rule.Names(q.Get("iss")) && (q.Has("iss") || !meta.Rule.Family.BareSID) {
 		return errors.New("front-channel logout: another issuer")
 	}
 	// The frame may be gone before all is done.

@@ -351,9 +351,13 @@ func (a *Auth) granted(ctx context.Context, v *visit, need Requirement) error {
 }
 
 // Ready reports whether a sign-in could succeed now: the issuer's metadata is
-// at hand or can be had, and the store answers. It is for a readiness probe.
+// at hand or can be had, it announces what the configuration needs and requires
+// nothing else, and the store answers. It is for a readiness probe.
 func (a *Auth) Ready(ctx context.Context) error {
-	_, issuerErr := a.issuer.Metadata(ctx)
+	meta, issuerErr := a.issuer.Metadata(ctx)
+	if issuerErr == nil {
+		issuerErr = meta.Unfit
+	}
 	// Past any copy: one serves for a while after its store has gone.
 	_, storeErr := once.ReadFresh(ctx, a.store, seal.StoreKey("ready", nil))
 	return errors.Join(issuerErr, storeErr)

@@ -49,6 +49,6 @@ func (a *Auth) ready(r *http.Request) bool {
 	if a.visits.site(r).Fault() != nil {
 		return false
 	}
-	_, err := a.issuer.Metadata(r.Context())
-	return err == nil
+	meta, err := a.issuer.Metadata(r.Context())
+	return err == nil && meta.Unfit == nil
 }

@@ -146,12 +146,12 @@ func (rd *redeemer) redeem(ctx context.Context, meta *oidc.Metadata, tx *transac
 	if tx.Resource != "" {
 		form.Set("resource", tx.Resource)
 	}
-	if meta.Rule.Segment != "" {
+	if meta.Rule.Family.ClientInfo {
 		form.Set("client_info", "1")
 	}
 	if rd.tokens.written.PerAPI() {
 		// The code may be for several APIs, and the token is for one (AADSTS28003).
-		form.Set("scope", strings.Join(rd.tokenScopes(tx), " "))
+		form.Set("scope", strings.Join(meta.Askable(rd.tokenScopes(tx), tx.Scopes), " "))
 	}
 	answer, err := rd.issuer.RequestToken(ctx, meta, form, nil)
 	if err != nil {
@@ -184,7 +184,7 @@ func (rd *redeemer) accept(ctx context.Context, meta *oidc.Metadata, tx *transac
 			return nil, tx.rejected("token endpoint", err)
 		}
 	}
-	asked := rd.tokenScopes(tx)
+	asked := meta.Askable(rd.tokenScopes(tx), tx.Scopes)
 	token := rd.tokens.newHeld(answer, asked, tx.Resource)
 	site := rd.tokens.siteScopes()
 	token.Default = tx.Resource == "" && rd.tokens.written.SameAPI(asked, site) && (!tx.Interactive || token.covers(apiScopes(site)))

@@ -127,7 +127,7 @@ func (g *refreshGrant) exchange(ctx context.Context, h *holding) (*renewed, erro
 	}
 	x := &refreshing{refreshGrant: g, h: h, meta: meta, sent: g.s.record.Refresh, scopes: g.named, start: g.now()}
 	if x.scopes == nil {
-		x.scopes = g.refreshScopes(g.s.record, &g.req)
+		x.scopes = meta.Askable(g.refreshScopes(g.s.record, &g.req), g.req.Scopes)
 	}
 	answer, err := g.requestRefresh(ctx, meta, h, g.s.record, x.scopes, &g.req)
 	if spoilt, ok := errors.AsType[*oidc.UnusableAnswer](err); ok && spoilt.Refresh != "" {

@@ -33,6 +33,9 @@ func (a *Auth) unavailable(again site.ReturnPath, err error) Page {
 		p.Status = http.StatusServiceUnavailable // as for any token that cannot be had
 		return p
 	}
+	if _, ok := errors.AsType[*oidc.Misconfigured](err); ok {
+		return newPage(PageInternal, again.String())
+	}
 	if _, ok := errors.AsType[*once.StoreError](err); ok {
 		return newUnavailablePage(PageStoreDown, again.String(), retryAfterDown)
 	}

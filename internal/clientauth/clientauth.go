@@ -9,7 +9,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // Method is one way to authenticate the client. Methods are safe for
@@ -104,3 +108,18 @@ type Redacted string
 func (r Redacted) Format(s fmt.State, _ rune)   { io.WriteString(s, string(r)) }
 func (r Redacted) LogValue() slog.Value         { return slog.StringValue(string(r)) }
 func (r Redacted) MarshalText() ([]byte, error) { return []byte(r), nil }
+
+// Fits returns why an issuer that announces these methods would not take c. An
+// empty list announces nothing; methods beside those named are taken by many.
+func Fits(c Method, announced []string) error {
+	if len(announced) == 0 {
+		return nil
+	}
+	if !slices.ContainsFunc(announced, func(m string) bool { return m != "tls_client_auth" && m != "self_signed_tls_client_auth" }) {
+		return fmt.Errorf("the issuer takes a client certificate only (%s), which no Credential configured here presents", text.Printable(strings.Join(announced, ", "), 200))
+	}
+	if secret, ok := c.(*clientSecret); ok && !secret.post && !slices.ContainsFunc(announced, func(m string) bool { return m == "client_secret_basic" || m == "client_secret_post" }) {
+		return fmt.Errorf("the issuer takes no client secret but %s; want another Credential, or SecretPost if it takes one all the same", text.Printable(strings.Join(announced, ", "), 200))
+	}
+	return nil
+}

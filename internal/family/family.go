@@ -1,296 +1,172 @@
 // Package family knows what each family of issuers does otherwise than the
 // specifications: how they name themselves, whose tenants they admit, which
-// keys sign for whom.
+// keys sign for whom, what they leave unannounced, how one leaves them.
 package family
 
 import (
-	"cmp"
-	"errors"
-	"fmt"
 	"net/url"
-	"regexp"
-	"slices"
 	"strings"
-
-	"github.com/seed454743b5/signin/internal/text"
 )
 
-// The separate Microsoft clouds, by the host that signs users in.
-const (
-	GlobalCloud       = "login.microsoftonline.com"
-	USGovernmentCloud = "login.microsoftonline.us"
-	ChinaCloud        = "login.partner.microsoftonline.cn"
-)
+// Family is one row of the table below. The zero value is an issuer that does
+// nothing otherwise.
+type Family struct {
+	// Name is for log lines and error texts.
+	Name string
 
-// entraHosts are the hosts of Entra's issuers and endpoints, with their older
-// names, by cloud.
-var entraHosts = map[string]string{
-	"login.microsoftonline.com": GlobalCloud, "login.microsoft.com": GlobalCloud,
-	"login.windows.net": GlobalCloud, "sts.windows.net": GlobalCloud,
-	"login.microsoftonline.us": USGovernmentCloud, "login.usgovcloudapi.net": USGovernmentCloud,
-	"login.partner.microsoftonline.cn": ChinaCloud, "login.chinacloudapi.cn": ChinaCloud,
-	"sts.chinacloudapi.cn": ChinaCloud,
+	// is recognises the family by what is configured as the issuer and, where
+	// that may be any host, by what the discovery document calls itself.
+	is func(configured, documented string) bool
+
+	// check, if not nil, says what is wrong with a configured issuer.
+	check func(configured string) error
+
+	// rule, if not nil, compares both names. Nil wants them equal.
+	rule func(configured, documented string) (Rule, bool)
+
+	// alias is another iss that the family's tokens may have, for the issuer
+	// named canonical.
+	alias, canonical string
+
+	// AppKeys says that the key of an application with a signing key of its own
+	// is published only where discovery is asked with appid=CLIENT_ID.
+	AppKeys bool
+
+	// ClientInfo says that client_info=1 asks for the user's home account, and
+	// that authentication contexts are asked for by the claim acrs.
+	ClientInfo bool
+
+	// BareSID says that front-channel logout names sid without iss.
+	BareSID bool
+
+	// Scopes are known though discovery does not announce them.
+	Scopes []string
+
+	// NoOffline leaves offline_access out of what is asked for by default: a
+	// refresh token comes without it, and with it the session at the issuer
+	// would outlive the user's sign-out there.
+	NoOffline bool
+
+	// Offline asks for a refresh token where offline_access is unknown.
+	Offline url.Values
+
+	// ResponseTypes are known though discovery does not announce them.
+	ResponseTypes []string
+
+	// Leave says how a browser signs out at the issuer.
+	Leave Leave
 }
 
-// securityTokenServices are the hosts that v1.0 tokens name as issuer. The US
-// Government cloud shares the global one's.
-var securityTokenServices = map[string]string{
-	GlobalCloud:       "sts.windows.net",
-	USGovernmentCloud: "sts.windows.net",
-	ChinaCloud:        "sts.chinacloudapi.cn",
+// Leave is how a browser signs out at an issuer. The zero value is RP-Initiated
+// Logout 1.0, where discovery announces it.
+type Leave struct {
+	// None says that the issuer has no sign-out for a site to send a browser to.
+	None bool
+
+	// Path, if set, is the endpoint on the issuer's host where discovery
+	// announces none.
+	Path string
+
+	// Return is the parameter that names the page to come back to, beside
+	// client_id. Then no other parameter of RP-Initiated Logout is known.
+	// Empty means post_logout_redirect_uri.
+	Return string
 }
 
-const (
-	TenantTemplate = "{tenantid}"
-
-	// PersonalTenant is the tenant of all personal Microsoft accounts.
-	PersonalTenant = "9188040d-6c67-4c5b-b112-36a304b66dad"
-)
-
-// EntraNumber is Entra's number of an error, in the description of one.
-var EntraNumber = regexp.MustCompile(`AADSTS[0-9]{1,10}`)
-
-// GUID is how tokens name a tenant.
-var GUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-
-// Rule decides whether a token's iss and tid are acceptable. For an
-// issuer that is not Entra that is one comparison.
-type Rule struct {
-	// forms are the issuers accepted. In each, {tenantid} stands for the
-	// token's tid if the discovery document has that template.
-	forms []string
-
-	// segment is the tenant as configured: an id, a name, or common,
-	// organizations or consumers; empty for other issuers.
-	Segment string
-	tenant  string // the one tenant, by id; empty if there may be several
-	allowed []string
+// families is the table. The first row that recognises an issuer counts.
+var families = []*Family{
+	{
+		Name: "Microsoft Entra ID", is: isEntra, check: checkEntra, rule: entraRule,
+		AppKeys: true, ClientInfo: true, BareSID: true,
+	},
+	{
+		Name: "Microsoft Entra External ID", is: isExternalID, check: checkExternalID, rule: externalIDRule,
+		AppKeys: true, ClientInfo: true, BareSID: true,
+	},
+	{
+		Name: "Azure AD B2C", is: isB2C, check: checkB2C, rule: b2cRule,
+		// It announces openid alone.
+		Scopes: []string{"profile", "offline_access"},
+	},
+	{
+		Name: "AD FS", is: byURL(isADFS),
+	},
+	{
+		Name: "Google", is: byURL(func(u *url.URL) bool { return u.Host == "accounts.google.com" }), check: checkGoogle,
+		alias: "accounts.google.com", canonical: Google,
+		Offline: url.Values{"access_type": {"offline"}},
+		Leave:   Leave{None: true},
+	},
+	{
+		Name: "Keycloak", is: byURL(func(u *url.URL) bool { return strings.Contains(u.Path, "/realms/") }),
+		NoOffline: true,
+	},
+	{
+		Name: "Amazon Cognito", is: byURL(isCognito),
+		NoOffline: true, // it knows no offline_access
+		Leave:     Leave{Return: "logout_uri"},
+	},
+	{
+		Name: "Auth0", is: byURL(func(u *url.URL) bool { return strings.HasSuffix(u.Host, ".auth0.com") }),
+		// Tenants from before 2022 announce no end_session_endpoint.
+		Leave: Leave{Path: "/v2/logout", Return: "returnTo"},
+	},
+	{
+		Name: "Apple", is: byURL(func(u *url.URL) bool { return u.Host == "appleid.apple.com" }),
+		ResponseTypes: []string{"code id_token"},
+		Leave:         Leave{None: true},
+	},
 }
 
-// NewRule compares the issuer configured with the one documented. They
-// must be equal, except that Entra documents a template or a tenant's id
-// where one configures common or the tenant's name, and its v1.0 endpoints
-// document a host of their own.
-func NewRule(configured, documented string, tenants []string) (Rule, error) {
-	rule := Rule{forms: []string{documented}, allowed: Lowered(tenants)}
-	mismatch := fmt.Errorf("the issuer calls itself %q; configure that in place of %q", text.Printable(documented, 200), configured)
-	if strings.Contains(documented, TenantTemplate) {
-		mismatch = fmt.Errorf("the issuer calls itself %q; configure that in place of %q, with a tenant, common, organizations or consumers where %s stands", text.Printable(documented, 200), configured, TenantTemplate)
-	}
+// other is everybody else.
+var other = &Family{}
 
-	base, segment, suffix, multi := splitTenant(configured)
-	cloud, onEntra := CloudOf(configured)
-	switch {
-	case configured == documented && !strings.Contains(documented, TenantTemplate):
-		if onEntra && GUID.MatchString(segment) {
-			rule.Segment, rule.tenant = segment, segment
+// Of returns the family of an issuer by its name in the configuration and, if
+// it has been read, in the discovery document.
+func Of(configured, documented string) *Family {
+	for _, f := range families {
+		if f.is(configured, documented) {
+			return f
 		}
-	case multi && documented == base+TenantTemplate+suffix:
-		rule.Segment = segment
-	case segment == "consumers" && documented == base+PersonalTenant+suffix:
-		rule.Segment, rule.tenant = segment, PersonalTenant
-	case onEntra:
-		tenant := TenantTemplate
-		if !multi {
-			if tenant = tenantIn(documented, cloud); tenant == "" || GUID.MatchString(segment) && tenant != segment {
-				return Rule{}, mismatch
-			}
-			rule.tenant = tenant
-		}
-		if !slices.Contains(entraForms(cloud, tenant), documented) {
-			return Rule{}, mismatch
-		}
-		rule.Segment = segment
-	default:
-		return Rule{}, mismatch
 	}
-	if onEntra && rule.Segment != "" {
-		tenant := rule.tenant
-		if tenant == "" {
-			tenant = TenantTemplate
-		}
-		rule.forms = entraForms(cloud, tenant)
-	}
-	return rule, nil
+	return other
 }
 
-// Names reports whether iss is this issuer, in any of its forms; of which
-// tenant, the ID token says.
-func (r Rule) Names(iss string) bool {
-	return slices.ContainsFunc(r.forms, func(form string) bool {
-		before, after, template := strings.Cut(form, TenantTemplate)
-		if !template {
-			return iss == form
-		}
-		rest, ok := strings.CutPrefix(iss, before)
-		tenant, ok2 := strings.CutSuffix(rest, after)
-		return ok && ok2 && (GUID.MatchString(tenant) || tenant == TenantTemplate)
-	})
-}
-
-// Check judges a signed token's iss and tid. The tenant is what the token
-// says, and iss must say the same.
-func (r Rule) Check(iss, tid string) error {
-	if r.Segment == "" && len(r.allowed) == 0 {
-		if iss != r.forms[0] {
-			return errors.New("iss is another issuer")
-		}
-		return nil
-	}
-	if !GUID.MatchString(tid) {
-		return errors.New("tid is missing or not a tenant's id")
-	}
-	if !slices.ContainsFunc(r.forms, func(form string) bool {
-		return iss == strings.ReplaceAll(form, TenantTemplate, tid)
-	}) {
-		return errors.New("iss is another issuer, or of another tenant than tid")
-	}
-	switch {
-	case r.tenant != "" && tid != r.tenant:
-		return errors.New("tid is another tenant than iss")
-	case r.Segment == "organizations" && tid == PersonalTenant,
-		r.Segment == "consumers" && tid != PersonalTenant,
-		len(r.allowed) > 0 && !slices.Contains(r.allowed, tid):
-		return ErrTenant
+// Check is for New: what is wrong with an issuer's name.
+func Check(configured string) error {
+	if f := Of(configured, ""); f.check != nil {
+		return f.check(configured)
 	}
 	return nil
 }
 
-// Signs reports whether a key that names its issuers may sign for a tenant.
-// Entra's common key set holds keys that are good for one tenant only, such as
-// those of personal accounts; without this any of them could speak for all.
-// A key names the v2.0 issuer, also when it signs v1.0 tokens.
-func (r Rule) Signs(keyIssuers []string, tid string) bool {
-	if r.Segment == "" || len(keyIssuers) == 0 {
-		return true
-	}
-	tenant := cmp.Or(tid, r.tenant, TenantTemplate)
-	return slices.ContainsFunc(keyIssuers, func(k string) bool {
-		return slices.ContainsFunc(r.forms, func(form string) bool {
-			return strings.ReplaceAll(k, TenantTemplate, tenant) == strings.ReplaceAll(form, TenantTemplate, tenant)
-		})
-	})
-}
-
-// ErrTenant reports a good token of a user whom the site does not admit.
-var ErrTenant = errors.New("the user's tenant is not admitted")
-
-// splitTenant cuts https://host/tenant/v2.0 at the tenant, and says whether
-// that stands for several. The tenant is the last segment but a version.
-func splitTenant(issuer string) (base, segment, suffix string, multi bool) {
-	trimmed := strings.TrimSuffix(issuer, "/")
-	suffix = issuer[len(trimmed):]
-	if rest, ok := strings.CutSuffix(trimmed, "/v2.0"); ok {
-		trimmed, suffix = rest, "/v2.0"+suffix
-	}
-	i := strings.LastIndexByte(trimmed, '/') + 1
-	segment = strings.ToLower(trimmed[i:])
-	return trimmed[:i], segment, suffix, slices.Contains([]string{"common", "organizations", "consumers"}, segment)
-}
-
-// CloudOf is the Microsoft cloud that an issuer URL is in, by its host.
-func CloudOf(issuer string) (string, bool) {
-	u, err := url.Parse(issuer)
-	if err != nil || u.Scheme != "https" {
-		return "", false
-	}
-	cloud, ok := entraHosts[strings.ToLower(u.Host)]
-	return cloud, ok
-}
-
-// entraForms are the v2.0 and v1.0 issuers of one tenant.
-func entraForms(cloud, tenant string) []string {
-	return []string{
-		"https://" + cloud + "/" + tenant + "/v2.0",
-		"https://" + securityTokenServices[cloud] + "/" + tenant + "/",
-	}
-}
-
-// tenantIn returns the tenant's id in one of the forms, or nothing.
-func tenantIn(documented, cloud string) string {
-	_, segment, _, _ := splitTenant(documented)
-	if GUID.MatchString(segment) && slices.Contains(entraForms(cloud, segment), documented) {
-		return segment
-	}
-	return ""
-}
-
-// CheckEntraTenant is for New.
-func CheckEntraTenant(issuer string) error {
-	if cloud, onEntra := CloudOf(issuer); onEntra {
-		base, segment, _, _ := splitTenant(issuer)
-		if segment == "" || base == "https://" { // no path, or a version only
-			return fmt.Errorf("%q names no tenant; want Entra(cloud, tenant), such as https://%s/contoso.onmicrosoft.com/v2.0", issuer, cloud)
+// Canonical is the one name of an issuer whose tokens may have two: by either,
+// a user is the same.
+func Canonical(iss string) string {
+	for _, f := range families {
+		if f.alias != "" && iss == f.alias {
+			return f.canonical
 		}
 	}
-	return nil
+	return iss
 }
 
-// CheckTenants is for New.
-func CheckTenants(issuer string, tenants []string) error {
-	for _, t := range tenants {
-		if !GUID.MatchString(strings.ToLower(t)) {
-			return fmt.Errorf("%q is not a tenant's id; want a GUID, as tokens name it", t)
-		}
-	}
-	if len(tenants) == 0 {
-		return nil
-	}
-	_, segment, _, multi := splitTenant(issuer)
-	_, onEntra := CloudOf(issuer)
-	if segment == "consumers" {
-		segment = PersonalTenant
-	}
-	switch {
-	case !multi && !onEntra:
-		return errors.New("only Entra's issuers have tenants; want none")
-	case GUID.MatchString(segment) && !slices.Contains(Lowered(tenants), segment):
-		return fmt.Errorf("nobody could sign in: the Issuer's own tenant is not among them; want %q, or none", segment)
-	}
-	return nil
+// Nobody reports whether a sub is one that everybody gets. Azure AD B2C sends
+// it where a user flow is set to have none: "Not supported currently. Use oid
+// claim."
+func Nobody(subject string) bool {
+	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(subject)), "not supported currently")
 }
 
-// Lowered is list in lower case.
-func Lowered(list []string) []string {
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = strings.ToLower(s)
+// byURL recognises a family by the configured https URL.
+func byURL(is func(*url.URL) bool) func(configured, documented string) bool {
+	return func(configured, _ string) bool {
+		u, err := url.Parse(strings.ToLower(configured))
+		return err == nil && is(u)
 	}
-	return out
 }
 
-// Microsoft tells apart the two servers that do not follow the common rules.
-type Microsoft string
-
-const (
-	Entra Microsoft = "Entra"
-	adfs  Microsoft = "AD FS"
-)
-
-// MicrosoftAt tells by both names, so that no other issuer can have assertions
-// made for Microsoft's endpoints by announcing them as its own.
-func MicrosoftAt(issuer, endpoint string) Microsoft {
-	i, err := url.Parse(issuer)
-	if err != nil {
-		return ""
-	}
-	e, err := url.Parse(endpoint)
-	if err != nil {
-		return ""
-	}
-	switch {
-	case isEntra(i) && isEntra(e):
-		return Entra
-	case i.Host == e.Host && isADFS(i) && isADFS(e):
-		return adfs
-	}
-	return ""
+func isCognito(u *url.URL) bool {
+	return strings.HasPrefix(u.Host, "cognito-idp") &&
+		(strings.HasSuffix(u.Host, ".amazonaws.com") || strings.HasSuffix(u.Host, ".amazonaws.com.cn"))
 }
-
-func isEntra(u *url.URL) bool {
-	host := strings.ToLower(u.Hostname())
-	_, known := entraHosts[host]
-	return known || strings.HasSuffix(host, ".ciamlogin.com")
-}
-
-func isADFS(u *url.URL) bool { return u.Path == "/adfs" || strings.HasPrefix(u.Path, "/adfs/") }

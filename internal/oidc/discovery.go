@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/site"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // Metadata is what we use of the discovery document (OpenID Connect
@@ -27,8 +29,13 @@ type Metadata struct {
 	SigningAlgs           strs    `json:"id_token_signing_alg_values_supported"`
 	AnnouncesIss          boolean `json:"authorization_response_iss_parameter_supported" loose:"true"`
 
-	Rule family.Rule
-	Keys TokenVerifier
+	announced
+
+	from     string // its URL, for errors; empty if it was configured
+	Rule     family.Rule
+	Withheld []string // of the scopes asked for by default
+	Unfit    error    // why nobody can sign in with our configuration; nil: nothing known
+	Keys     TokenVerifier
 
 	// logoutKeys verify logout tokens, which anybody may post: what they cost
 	// in fetches of keys is not taken from the sign-ins.
@@ -74,36 +81,90 @@ func (v *boolean) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Discover fetches and judges the discovery document. What we cannot do
-// without is an error; what we can do without counts as absent, and the log
-// says so.
+// Discover fetches and judges the discovery document, or takes the endpoints
+// that are configured. What we cannot do without is an error; what we can do
+// without counts as absent, and the log says so.
 func (i *Issuer) Discover(ctx context.Context) (*Metadata, error) {
-	from := strings.TrimSuffix(i.URL, "/") + "/.well-known/openid-configuration"
-	body, err := getBounded(ctx, i.Client, from)
+	meta, err := i.describe(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("discovery: %s: %w", from, bounded(err))
-	}
-	meta := &Metadata{}
-	odd, err := decodeNaming(withoutMark(body), meta)
-	if err != nil {
-		return nil, fmt.Errorf("discovery: %s: %w", from, bounded(err))
-	}
-	if meta.Rule, err = family.NewRule(i.URL, meta.Issuer, i.Tenants); err != nil {
 		return nil, fmt.Errorf("discovery: %w", err)
-	}
-	if err := meta.checkEndpoints(); err != nil {
-		return nil, fmt.Errorf("discovery: %w", err)
-	}
-	for _, err := range append(odd, meta.dropOdd()...) {
-		i.report(ctx, fmt.Errorf("discovery: %w; it counts as absent", err))
 	}
 	algs, err := signingAlgs(i.algorithms, meta.SigningAlgs)
 	if err != nil {
-		return nil, fmt.Errorf("discovery: %w", err)
+		return nil, fmt.Errorf("discovery: %s: %w", meta.from, err)
 	}
+	meta.Withheld = meta.unwanted(i.byDefault)
+	meta.Unfit = i.unfit(meta)
 	meta.Keys = TokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.Rule}
 	meta.LogoutKeys = TokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.Rule}
 	return meta, nil
+}
+
+// describe returns what the issuer says of itself, or the configuration of it.
+func (i *Issuer) describe(ctx context.Context) (*Metadata, error) {
+	if e := i.endpoints; e != (Endpoints{}) {
+		meta := &Metadata{
+			Issuer: i.URL, AuthorizationEndpoint: e.Authorization, TokenEndpoint: e.Token, JWKSURI: e.Keys,
+			EndSessionEndpoint: e.EndSession, RevocationEndpoint: e.Revocation,
+		}
+		return meta, meta.name(i)
+	}
+	from := i.discoveryURL(family.Of(i.URL, ""))
+	meta, err := i.document(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	// Under a domain of its own a family is known by its document only.
+	if again := i.discoveryURL(meta.Rule.Family); again != from {
+		return i.document(ctx, again)
+	}
+	return meta, nil
+}
+
+// discoveryURL is where the document is. The key of an application with a
+// signing key of its own is named only to those who ask for it.
+func (i *Issuer) discoveryURL(f *family.Family) string {
+	switch from := strings.TrimSuffix(i.URL, "/") + WellKnown; {
+	case i.documentURL != "":
+		return i.documentURL
+	case f.AppKeys:
+		return from + "?appid=" + url.QueryEscape(i.ClientID)
+	default:
+		return from
+	}
+}
+
+// WellKnown is where the document stands below an issuer.
+const WellKnown = "/.well-known/openid-configuration"
+
+// document fetches the discovery document. Its errors name the URL.
+func (i *Issuer) document(ctx context.Context, from string) (*Metadata, error) {
+	at := func(err error) error { return fmt.Errorf("%s: %w", text.Printable(from, 200), err) }
+	body, err := getBounded(ctx, i.Client, from)
+	if err != nil {
+		return nil, at(bounded(err))
+	}
+	meta := &Metadata{from: text.Printable(from, 200)}
+	odd, err := decodeNaming(withoutMark(body), meta)
+	if err != nil {
+		return nil, at(bounded(err))
+	}
+	if err := meta.name(i); err != nil {
+		return nil, at(err)
+	}
+	if err := meta.checkEndpoints(); err != nil {
+		return nil, at(err)
+	}
+	for _, err := range append(odd, meta.dropOdd()...) {
+		i.report(ctx, fmt.Errorf("discovery: %w; it counts as absent", at(err)))
+	}
+	return meta, nil
+}
+
+// name compares the issuer's names.
+func (m *Metadata) name(i *Issuer) (err error) {
+	m.Rule, err = family.NewRule(i.URL, m.Issuer, i.Tenants)
+	return err
 }
 
 // checkEndpoints judges the endpoints without which nobody can sign in.

@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/text"
 )
@@ -51,6 +52,7 @@ type Claims struct {
 	Tenant    string       `json:"tid" loose:"true"`
 	ObjectID  string       `json:"oid" loose:"true"`
 	SessionID string       `json:"sid" loose:"true"`
+	UserFlow  string       `json:"tfp" loose:"true"` // Azure AD B2C
 
 	Alg string // of the header
 }
@@ -108,8 +110,8 @@ func (i *Issuer) VerifyIDToken(ctx context.Context, meta *Metadata, raw string, 
 	if err := DecodeExact(payload, &t.Claims); err != nil {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
-	t.Alg = headerString(raw, "alg")
-	if err := meta.Rule.Check(t.Issuer, t.Tenant); err != nil {
+	t.Alg, t.Issuer = headerString(raw, "alg"), family.Canonical(t.Issuer)
+	if err := meta.Rule.Check(t.Issuer, t.Tenant, t.UserFlow); err != nil {
 		return nil, err
 	}
 	if err := t.checkAudience(i.ClientID, i.audiences); err != nil {
@@ -125,6 +127,9 @@ func (i *Issuer) VerifyIDToken(ctx context.Context, meta *Metadata, raw string, 
 	// whatever is no text, so that two such users would become one.
 	if t.Subject == "" || len(t.Subject) > 255 || strings.ContainsRune(t.Subject, utf8.RuneError) {
 		return nil, errors.New("sub is missing, too long, or not text")
+	}
+	if family.Nobody(t.Subject) {
+		return nil, errors.New("sub is nobody's, the same for all users: let the user flow send the object id as sub")
 	}
 	if want.Nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(want.Nonce)) != 1 {
 		return nil, errors.New("nonce is not the challenge's")
@@ -261,8 +266,9 @@ func headerString(raw, name string) string {
 
 // DecodeClaims reads a token that has been verified.
 func DecodeClaims(raw string, c *Claims) error {
-	c.Alg = headerString(raw, "alg")
-	return DecodeExact(ClaimsOf(raw), c)
+	err := DecodeExact(ClaimsOf(raw), c)
+	c.Alg, c.Issuer = headerString(raw, "alg"), family.Canonical(c.Issuer)
+	return err
 }
 
 // DecodeExact decodes JSON into a struct by the names of its members to the

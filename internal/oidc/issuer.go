@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,16 +30,21 @@ const (
 // Issuer is the OpenID Provider as we know it. Nothing is fetched before it
 // is needed, and one fetch serves all who wait for it.
 type Issuer struct {
-	URL        string
-	Tenants    []string
-	algorithms []string // pinned
-	Client     *http.Client
+	URL         string
+	documentURL string    // of Config.DiscoveryURL; empty: below URL
+	endpoints   Endpoints // in place of discovery, unless zero
+	Tenants     []string
+	algorithms  []string // pinned
+	Client      *http.Client
 
 	// Who we are to it, of Config.
 	ClientID     string
 	Credential   clientauth.Method
 	audiences    []string
 	capabilities []string
+	responseType string
+	responseMode string
+	byDefault    []string // scopes that nobody named
 	skew         time.Duration
 
 	now    func() time.Time
@@ -66,10 +72,18 @@ type Config struct {
 	Audiences          []string
 	ClientCapabilities []string
 	ClockSkew          time.Duration
+	DiscoveryURL       string
+	Endpoints          Endpoints
+	ResponseType       string
+	ResponseMode       string
+	ScopesByDefault    []string // those that nobody named
 
 	Now    func() time.Time
 	Report func(context.Context, error) // of a failure that nobody waits for
 }
+
+// Endpoints are those of signin.Config.
+type Endpoints struct{ Authorization, Token, Keys, EndSession, Revocation string }
 
 // New returns the issuer of c. It touches no network.
 func New(c Config) *Issuer {
@@ -80,7 +94,9 @@ func New(c Config) *Issuer {
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.Jar = nil
 	return &Issuer{
-		URL: c.Issuer, Tenants: c.Tenants, algorithms: c.SigningAlgorithms, Client: &client,
+		URL: c.Issuer, documentURL: c.DiscoveryURL, endpoints: c.Endpoints,
+		responseType: c.ResponseType, responseMode: c.ResponseMode, byDefault: c.ScopesByDefault,
+		Tenants: c.Tenants, algorithms: c.SigningAlgorithms, Client: &client,
 		ClientID: c.ClientID, Credential: c.Credential, audiences: c.Audiences, capabilities: c.ClientCapabilities, skew: c.ClockSkew,
 		now: c.Now, report: c.Report,
 	}
@@ -99,6 +115,9 @@ func (i *Issuer) Metadata(ctx context.Context) (*Metadata, error) {
 	i.mu.Lock()
 	meta, err, now := i.Meta, i.err, i.now()
 	stale := now.Sub(i.fetched) > DiscoveryAge
+	if meta != nil && meta.Unfit != nil { // somebody may be mending it there
+		stale = now.Sub(i.fetched) > MaxBackoff
+	}
 	wait := now.Before(i.retry)
 	i.mu.Unlock()
 
@@ -173,7 +192,7 @@ func signingAlgs(pinned, announced []string) ([]string, error) {
 		return !slices.Contains(Asymmetric, alg)
 	})
 	if len(algs) == 0 {
-		return nil, errors.New("the issuer announces no asymmetric signing algorithm for ID tokens")
+		return nil, &Misconfigured{fmt.Errorf("the issuer announces no asymmetric signing algorithm for ID tokens (id_token_signing_alg_values_supported has %s): register this client for one, such as RS256, and name it in SigningAlgorithms", text.Printable(strings.Join(announced, ", "), 200))}
 	}
 	return algs, nil
 }

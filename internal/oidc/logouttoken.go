@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/seed454743b5/signin/internal/family"
 )
 
 const (
@@ -39,8 +41,8 @@ func (i *Issuer) VerifyLogoutToken(ctx context.Context, meta *Metadata, raw stri
 	if err := DecodeExact(payload, t); err != nil {
 		return nil, fmt.Errorf("logout token: claims: %w", err)
 	}
-	t.Alg = headerString(raw, "alg")
-	if err := meta.Rule.Check(t.Issuer, t.Tenant); err != nil {
+	t.Alg, t.Issuer = headerString(raw, "alg"), family.Canonical(t.Issuer)
+	if err := meta.Rule.Check(t.Issuer, t.Tenant, t.UserFlow); err != nil {
 		return nil, fmt.Errorf("logout token: %w", err)
 	}
 	if err := t.checkAudience(i.ClientID, i.audiences); err != nil {
