@@ -6,7 +6,7 @@
 //	auth, err := signin.New(signin.Config{Store: store, ...})
 //
 // The file is a bbolt database. One process at a time can have it open; for
-// several there is redisstore. It must be on a local disk: file locks and
+// several there are redisstore and sqlstore. It must be on a local disk: file locks and
 // memory maps are not to be trusted on a network file system.
 //
 // A write is on the disk, by fsync, before it is acknowledged: a process that is
@@ -21,6 +21,26 @@
 // short or written over. If that happens while it is open, every call fails from
 // then on. Move the file away and start again: a new one is made, and users sign
 // in again.
+//
+// # Limits
+//
+// One machine, one process. In a deployment the old process must end before
+// the new one opens the file: Open waits for a second. Writes go one after
+// another, or many together in one fsync: the disk sets their number. A session
+// takes some kilobytes, and with large tokens up to 256 KiB. On a 32-bit machine
+// the file cannot grow past 2 GiB. A disk that is full fails the writes that
+// need more room.
+//
+// # Backup
+//
+// There is seldom a reason for one: what is lost costs its owner a new sign-in.
+// A backup that is restored brings back sessions that have ended since, and
+// refresh tokens that are spent. The file is of no use without Config.Keys: keep
+// the two apart.
+//
+// Stop the process and copy the file. A snapshot of the whole file system will
+// do as well: it holds what a power cut would leave, and opens as that does. A
+// copy that is made while the process runs is torn: Open may refuse it.
 package filestore
 
 import (

@@ -39,7 +39,7 @@ type statements struct {
 	schema  []string
 	get     string // id; gives: why the server is unfit, whether there is a value, the value
 	create  string // id, new, ttl
-	renew   string // new, ttl, id; replaces an expired row. Empty: create does that too
+	renew   string // new, ttl, id; replaces an expired row. Empty: create does that too, and costs nothing if refused
 	replace string // new, ttl, id, old
 	remove  string // id, old
 	delete  string // id
@@ -53,6 +53,10 @@ type statements struct {
 	// transient reports an error after which nothing has happened, and the
 	// same statement may succeed.
 	transient func(error) bool
+
+	// answered reports an error that is a server's answer to the statement, and
+	// no failure of the connection.
+	answered func(error) bool
 }
 
 // sweepEvery is how many rows a Store makes between two sweeps, and sweepRows
@@ -73,13 +77,15 @@ const (
 // Every statement writes {now} for milliseconds since 1970 by the database's
 // clock: replicas' clocks differ.
 
-// postgreSQL: each swap is one statement, and so one round trip.
+// postgreSQL: each swap is one statement, and so one round trip. One that is
+// refused writes nothing and waits for no disk: those who wait for a lease ask
+// often.
 //
 // The trap is that a statement reads by a snapshot from when it began, while it
-// writes to rows as they are now. FOR UPDATE reads a row as it is now, after
-// waiting for whoever is changing it, and keeps it so until the statement ends.
-// What it cannot see is a row that has been made since the statement began.
-// Then create does nothing and finds nothing, and Swap tries again.
+// changes rows as they are now: it waits for whoever is changing one, and looks
+// at its conditions again. So what a refused swap reads is what there was when it
+// began. That is an answer, unless it is what the caller wanted to replace:
+// then the row has changed since, and Swap tries again.
 //
 // clock_timestamp goes on while a statement waits. The index on expires serves
 // only a clock that stands still.
@@ -94,26 +100,21 @@ var postgreSQL = statements{
 	},
 	get: `SELECT CASE WHEN pg_is_in_recovery() THEN '` + whyReplica + `' ELSE '' END, t.id IS NOT NULL, t.value
 FROM (SELECT 1) AS one LEFT JOIN {table} AS t ON t.id = $1 AND t.expires > {now}`,
-	create: `WITH held AS (
-  SELECT value FROM {table} WHERE id = $1 AND expires > {now} FOR UPDATE
-), done AS (
+	create: `WITH done AS (
   INSERT INTO {table} AS t (id, value, expires)
-  SELECT $1::bytea, $2::bytea, {now} + $3::bigint WHERE NOT EXISTS (SELECT 1 FROM held)
+  SELECT $1::bytea, $2::bytea, {now} + $3::bigint
+  WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE id = $1 AND expires > {now})
   ON CONFLICT (id) DO UPDATE SET value = excluded.value, expires = excluded.expires WHERE t.expires <= {now}
   RETURNING 1
-)` + postgreSQLAnswer,
-	replace: `WITH held AS (
-  SELECT value FROM {table} WHERE id = $3 AND expires > {now} FOR UPDATE
-), done AS (
-  UPDATE {table} AS t SET value = $1, expires = {now} + $2::bigint FROM held WHERE t.id = $3 AND held.value = $4
+)` + postgreSQLAnswer + `$1 AND t.expires > {now}`,
+	replace: `WITH done AS (
+  UPDATE {table} SET value = $1, expires = {now} + $2::bigint WHERE id = $3 AND value = $4 AND expires > {now}
   RETURNING 1
-)` + postgreSQLAnswer,
-	remove: `WITH held AS (
-  SELECT value FROM {table} WHERE id = $1 AND expires > {now} FOR UPDATE
-), done AS (
-  DELETE FROM {table} AS t USING held WHERE t.id = $1 AND held.value = $2
+)` + postgreSQLAnswer + `$3 AND t.expires > {now}`,
+	remove: `WITH done AS (
+  DELETE FROM {table} WHERE id = $1 AND value = $2 AND expires > {now}
   RETURNING 1
-)` + postgreSQLAnswer,
+)` + postgreSQLAnswer + `$1 AND t.expires > {now}`,
 	delete: `DELETE FROM {table} WHERE id = $1`,
 	// Without SKIP LOCKED a sweep and a swap could wait for each other.
 	sweep: `DELETE FROM {table} WHERE id = ANY (ARRAY(
@@ -123,16 +124,32 @@ FROM (SELECT 1) AS one LEFT JOIN {table} AS t ON t.id = $1 AND t.expires > {now}
 	transient: func(err error) bool {
 		// Under READ COMMITTED, the default, a statement waits for a row and
 		// goes on. Under a stricter level it ends with 40001.
-		state, ok := errors.AsType[interface {
-			error
-			SQLState() string
-		}](err)
-		return ok && (state.SQLState() == "40001" || state.SQLState() == "40P01")
+		state := sqlState(err)
+		return state == "40001" || state == "40P01"
+	},
+	answered: func(err error) bool {
+		// 57P01 to 57P03 say that the server goes, has gone, or is not yet there.
+		state := sqlState(err)
+		return state != "" && !strings.HasPrefix(state, "57P0")
 	},
 }
 
+// sqlState is PostgreSQL's code for an error, or empty if the server sent none.
+// Both drivers have it.
+func sqlState(err error) string {
+	coded, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err)
+	if !ok {
+		return ""
+	}
+	return coded.SQLState()
+}
+
 const postgreSQLAnswer = `
-SELECT EXISTS (SELECT 1 FROM done), EXISTS (SELECT 1 FROM held), (SELECT value FROM held WHERE NOT EXISTS (SELECT 1 FROM done))`
+SELECT one.done, t.id IS NOT NULL, t.value
+FROM (SELECT EXISTS (SELECT 1 FROM done) AS done) AS one LEFT JOIN {table} AS t ON NOT one.done AND t.id = `
 
 // mySQL has no UPDATE that returns what it found, so that a refused swap takes
 // a second statement. Each statement is its own transaction, which spares us
@@ -140,10 +157,12 @@ SELECT EXISTS (SELECT 1 FROM done), EXISTS (SELECT 1 FROM held), (SELECT value F
 // read what was there when that began, whatever others, and we, have written
 // since.
 //
-// The number of affected rows depends on the driver's clientFoundRows wherever
-// a row may be "found, but not changed": such a row counts 0 or 1. So each
-// statement changes each row that it finds: that is what the column changes is
-// for. create affects one row if it makes one, and two if there is one.
+// The driver's clientFoundRows decides whether a row counts as affected that is
+// found, but stays as it is. So create changes the row that it meets: it affects
+// one row if it makes one, and two if there is one. Life shorter by a millisecond
+// harms nobody. It would be a write for each refusal, so Swap reads before it
+// creates. replace leaves a row as it is if it comes twice in a millisecond with
+// one value. Then Swap finds what it wanted to replace, and tries again.
 //
 // VARBINARY and BLOB compare bytes. VARCHAR would fold case and trailing blanks.
 var mySQL = statements{
@@ -151,23 +170,23 @@ var mySQL = statements{
   id VARBINARY(128) NOT NULL PRIMARY KEY,
   value MEDIUMBLOB NOT NULL,
   expires BIGINT NOT NULL,
-  changes BIGINT NOT NULL,
   INDEX {name}_expires (expires)
 ) ENGINE = InnoDB`},
 	// A later version may spell the variable's value OFF.
 	get: `SELECT CASE WHEN @@session.autocommit = 0 THEN '` + whyAutocommit + `'
   WHEN CONCAT(@@global.read_only) NOT IN ('0', 'OFF') THEN '` + whyReplica + `' ELSE '' END, t.id IS NOT NULL, t.value
 FROM (SELECT 1) AS one LEFT JOIN {table} AS t ON t.id = ? AND t.expires > {now}`,
-	create: `INSERT INTO {table} (id, value, expires, changes) VALUES (?, ?, {now} + ?, 0)
-ON DUPLICATE KEY UPDATE changes = changes + 1`,
-	renew:   `UPDATE {table} SET value = ?, expires = {now} + ?, changes = changes + 1 WHERE id = ? AND expires <= {now}`,
-	replace: `UPDATE {table} SET value = ?, expires = {now} + ?, changes = changes + 1 WHERE id = ? AND value = ? AND expires > {now}`,
+	create: `INSERT INTO {table} (id, value, expires) VALUES (?, ?, {now} + ?)
+ON DUPLICATE KEY UPDATE expires = expires - 1`,
+	renew:   `UPDATE {table} SET value = ?, expires = {now} + ? WHERE id = ? AND expires <= {now}`,
+	replace: `UPDATE {table} SET value = ?, expires = {now} + ? WHERE id = ? AND value = ? AND expires > {now}`,
 	remove:  `DELETE FROM {table} WHERE id = ? AND value = ? AND expires > {now}`,
 	delete:  `DELETE FROM {table} WHERE id = ?`,
 	sweep:   `DELETE FROM {table} WHERE expires <= {now} ORDER BY expires LIMIT {rows}`,
 	// 1213 is a deadlock, between two sweeps or in Galera. 1020 is what newer
 	// versions of MariaDB say of a row that has changed since a snapshot.
 	transient: says("Error 1213", "Error 1020"),
+	answered:  says("Error "),
 }
 
 // sqLite: each statement is its own transaction, and takes the lock to write
@@ -190,6 +209,7 @@ ON CONFLICT (id) DO UPDATE SET value = excluded.value, expires = excluded.expire
 	delete:    `DELETE FROM {table} WHERE id = ?`,
 	sweep:     `DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires <= {now} ORDER BY expires LIMIT {rows})`,
 	transient: says("database is locked", "database table is locked", "database schema is locked"),
+	answered:  func(error) bool { return true }, // there is no connection to lose
 }
 
 // says returns a function that looks for texts in an error. The types of the

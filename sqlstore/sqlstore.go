@@ -28,8 +28,8 @@ const (
 	grace = 100 * time.Millisecond
 )
 
-// errMoving: the value was changed between the refusal and the reading of what
-// is there, and changed back. What Swap would report makes no sense.
+// errMoving: a swap was refused, and then found what it wanted to replace. The
+// value has changed in between, and a report of it would make no sense.
 var errMoving = errors.New("the value does not stand still")
 
 // Options are the settings of a Store. The zero value serves.
@@ -120,9 +120,10 @@ func (s *Store) Get(ctx context.Context, key string) (value []byte, ok bool, err
 	return got.found, got.found != nil, err
 }
 
-// Swap implements signin.Store: in PostgreSQL by one statement, in MySQL and
-// SQLite by one statement if it swaps, and by one more if it does not. A ttl is
-// rounded up to whole milliseconds.
+// Swap implements signin.Store. In PostgreSQL it is one statement. In MySQL and
+// SQLite it is one if it replaces, and one more if it is refused; MySQL creates
+// by two, and replaces by three what has expired. A ttl is rounded up to whole
+// milliseconds.
 //
 // Swap does not repeat what may have been carried out. If the connection is
 // lost before the answer comes, the outcome is unknown, as the contract has it.
@@ -155,7 +156,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	_, err := s.call(ctx, "delete", func(ctx context.Context) (answer, error) {
-		return answer{}, s.twice(ctx, func() error { return s.exec(ctx, s.say.delete, []byte(key)) })
+		return answer{}, s.repeat(ctx, func() error { return s.exec(ctx, s.say.delete, []byte(key)) })
 	})
 	return err
 }
@@ -188,12 +189,16 @@ func (s *Store) try(ctx context.Context, id, old, new []byte, ttl time.Duration)
 		got, err := s.read(ctx, id)
 		got.swapped = err == nil && got.found == nil
 		return got, err
+	case old == nil && s.say.renew == "":
+		return s.change(ctx, id, s.say.create, id, new, millis)
 	case old == nil:
-		got, err := s.change(ctx, id, s.say.create, id, new, millis)
-		if err == nil && !got.swapped && got.found == nil && s.say.renew != "" {
-			return s.change(ctx, id, s.say.renew, new, millis, id)
+		if got, err := s.read(ctx, id); err != nil || got.found != nil {
+			return got, err
 		}
-		return got, err
+		if got, err := s.once(ctx, s.say.create, id, new, millis); err != nil || got.swapped {
+			return got, err
+		}
+		return s.change(ctx, id, s.say.renew, new, millis, id)
 	case new == nil:
 		return s.change(ctx, id, s.say.remove, id, old)
 	default:
@@ -243,7 +248,7 @@ func (s *Store) read(ctx context.Context, id []byte) (answer, error) {
 	var unfit string
 	var present bool
 	var found []byte
-	err := s.twice(ctx, func() error {
+	err := s.repeat(ctx, func() error {
 		return s.db.QueryRowContext(ctx, s.say.get, id).Scan(&unfit, &present, &found)
 	})
 	switch {
@@ -323,11 +328,15 @@ func (s *Store) insist(ctx context.Context, fn func(context.Context) (answer, er
 	}
 }
 
-// twice calls fn, which may be repeated, once more if it fails: the pool may
-// hold a connection that has died with the server.
-func (s *Store) twice(ctx context.Context, fn func() error) error {
+// repeat calls fn, which may be called again, until a server answers it. When a
+// server restarts, all connections in the pool have died with it, and each is
+// seen to be dead by the call that it is given to.
+func (s *Store) repeat(ctx context.Context, fn func() error) error {
 	err := fn()
-	if err != nil && ctx.Err() == nil && !s.say.transient(err) {
+	if err == nil {
+		return nil
+	}
+	for dead := s.db.Stats().Idle; dead >= 0 && err != nil && ctx.Err() == nil && !s.say.answered(err); dead-- {
 		err = fn()
 	}
 	return err

@@ -363,6 +363,36 @@ func TestBlackHole(t *testing.T) {
 	})
 }
 
+// TestDeadPool: the connections of a pool die together, as when a server or a
+// firewall is restarted. What may be asked again is asked again.
+func TestDeadPool(t *testing.T) {
+	forProxied(t, func(t *testing.T, dialect sqlstore.Dialect, direct source, proxy *redistest.Proxy, proxied source) {
+		s := openStore(t, dialect, proxied, sqlstore.Options{Table: tableFor(t), Timeout: patient})
+		mustSwap(t, s, "key", nil, "value")
+		for i := range 10 {
+			proxy.HoldReplies() // each needs a connection of its own
+			var wg sync.WaitGroup
+			for range 12 {
+				wg.Go(func() { wantValue(t, s, "key", "value") })
+			}
+			redistest.Wait(t, patient, "twelve connections", func() error {
+				if n := proxy.Conns(); n < 12 {
+					return fmt.Errorf("%d", n)
+				}
+				return nil
+			})
+			proxy.Restore()
+			wg.Wait()
+			proxy.Drop()
+			if i%2 == 0 {
+				wantValue(t, s, "key", "value")
+			} else if err := s.Delete(t.Context(), "absent"); err != nil {
+				t.Errorf("Delete after the connections died: %v", err)
+			}
+		}
+	})
+}
+
 // TestReplica reads from servers that are not the primary. They would answer.
 func TestReplica(t *testing.T) {
 	t.Run("PostgreSQL", func(t *testing.T) {
