@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -452,6 +453,55 @@ func TestFamilies(t *testing.T) {
 	for _, issuer := range slices.Sorted(maps.Keys(want)) {
 		if got := family.Of(issuer, "").Name; got != want[issuer] {
 			t.Errorf("%s is of the family %q, want %q", issuer, got, want[issuer])
+		}
+	}
+}
+
+// TestLeave: a sign-out ends the session at the issuer, by the parameters that it
+// knows, and comes back.
+func TestLeave(t *testing.T) {
+	const back = "https://app.example.test/"
+	for _, tc := range []struct {
+		name, issuer string
+		announced    string // end_session_endpoint
+		want         string // of the URL
+		param        string
+	}{
+		{"Cognito", "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_abc", "https://contoso.auth.eu-west-1.amazoncognito.com/logout",
+			"https://contoso.auth.eu-west-1.amazoncognito.com/logout", "logout_uri"},
+		{"Auth0 before 2022", "https://contoso.eu.auth0.com/", "", "https://contoso.eu.auth0.com/v2/logout", "returnTo"},
+		{"Auth0", "https://contoso.eu.auth0.com/", "https://contoso.eu.auth0.com/oidc/logout", "https://contoso.eu.auth0.com/oidc/logout", "post_logout_redirect_uri"},
+		{"anybody", "https://login.example.test", "https://login.example.test/bye?x=1", "https://login.example.test/bye", "post_logout_redirect_uri"},
+		{"Google", Google, "", "", ""},
+	} {
+		a := newApp(t, func(o *appOptions) {
+			o.issuerURL = tc.issuer
+			o.behaviour = func(b *signintest.Behaviour) {
+				b.OmitIss = true
+				b.EditDiscovery = func(d map[string]any) {
+					if d["end_session_endpoint"] = tc.announced; tc.announced == "" {
+						delete(d, "end_session_endpoint")
+					}
+				}
+			}
+		})
+		p := a.signIn().Send(&signintest.Request{Method: http.MethodPost, URL: a.url + "/signout", From: a.url + "/", Activated: true})
+		u, err := url.Parse(p.Header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := u.Query()
+		if tc.want == "" {
+			if u.String() != "/" {
+				t.Errorf("%s: sent to %s, want the site's own page", tc.name, u)
+			}
+			continue
+		}
+		if got := u.Scheme + "://" + u.Host + u.Path; got != tc.want || q.Get(tc.param) != back || q.Get("client_id") != "client" {
+			t.Errorf("%s: sent to %.200s, want %s with %s", tc.name, u, tc.want, tc.param)
+		}
+		if tc.param != "post_logout_redirect_uri" && len(q) != 2 {
+			t.Errorf("%s: %v has parameters that nobody knows there", tc.name, slices.Sorted(maps.Keys(q)))
 		}
 	}
 }

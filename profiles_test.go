@@ -38,7 +38,7 @@ type profileTest struct {
 func TestProfiles(t *testing.T) {
 	const orders = "api://orders/Read"
 	appleKey, appleConfig := apple(t)
-	google := func(b *signintest.Behaviour) { b.TokenIssuer = "" }
+	google := func(b *signintest.Behaviour) { b.TokenIssuer = "" } // the other of its names
 	for _, tc := range []profileTest{
 		{profile: "adfs", config: func(c *Config) { c.Scopes = []string{"openid", "profile"} },
 			scopes: "openid profile", other: "user_impersonation", left: "https://adfs.contoso.example/adfs/oauth2/logout"},
@@ -53,6 +53,16 @@ func TestProfiles(t *testing.T) {
 			behave: func(b *signintest.Behaviour) { b.Consented = []string{orders} }, other: orders, silent: true, left: "https://login.microsoftonline.com/"},
 		{profile: "externalid", issuer: "https://" + signintest.ProfileTenant + ".ciamlogin.com/" + signintest.ProfileTenant + "/v2.0",
 			scopes: "openid profile offline_access", other: orders, left: "https://" + signintest.ProfileTenant + ".ciamlogin.com/"},
+		{profile: "externalid", scopes: "openid profile offline_access", other: orders, left: "https://contoso.ciamlogin.com/"},
+		{profile: "externalid", issuer: ExternalID("login.contoso.example", signintest.ProfileTenant),
+			scopes: "openid profile offline_access", other: orders, left: "https://login.contoso.example/"},
+		{profile: "b2c", config: func(c *Config) { c.Scopes = []string{"https://contoso.onmicrosoft.com/api/read"} },
+			scopes: "openid profile offline_access https://contoso.onmicrosoft.com/api/read", other: "https://contoso.onmicrosoft.com/orders/read",
+			left: "https://contoso.b2clogin.com/"},
+		{profile: "cognito", config: func(c *Config) { c.ResponseType, c.ResponseMode = "code", "query" },
+			scopes: "openid profile", other: "-", left: "https://contoso.auth.eu-west-1.amazoncognito.com/logout"},
+		{profile: "google", scopes: "openid profile", other: "https://www.googleapis.com/auth/calendar"},
+		{profile: "keycloak", scopes: "openid profile", other: "orders", left: "https://sso.example.test/realms/acme/"},
 		{profile: "google", config: func(c *Config) { c.Scopes = []string{"openid", "email"} }, behave: google,
 			scopes: "openid email", noRefresh: true, other: "https://www.googleapis.com/auth/calendar"},
 		{profile: "google", config: func(c *Config) {

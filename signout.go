@@ -183,15 +183,21 @@ func (rs *records) besides(s *session, browser []byte) *ending {
 func (a *Auth) endSessionURL(r *http.Request, s *session, home site.Site) string {
 	landing := home.Path(a.cfg.SignedOutPath)
 	meta, err := a.issuer.Metadata(r.Context())
-	if err != nil || meta.EndSessionEndpoint == "" {
+	if err != nil {
 		return site.NewReturnPath(landing).String()
 	}
-	u, err := url.Parse(meta.EndSessionEndpoint)
-	if err != nil {
+	endpoint, back := meta.Rule.Family.Leave.From(a.cfg.Issuer, meta.EndSessionEndpoint)
+	u, err := url.Parse(endpoint)
+	if err != nil || endpoint == "" {
 		return site.NewReturnPath(landing).String()
 	}
 	q := u.Query()
 	q.Set("client_id", a.cfg.ClientID)
+	if back != "" {
+		q.Set(back, home.URL(a.cfg.SignedOutPath))
+		u.RawQuery = q.Encode()
+		return u.String()
+	}
 	q.Set("post_logout_redirect_uri", home.URL(a.cfg.SignedOutPath))
 	q.Set("state", seal.Encode(a.keys.Seal("signed out", nil, a.party, nil)))
 	// Of a session that has expired here nothing is left to tell; at the issuer

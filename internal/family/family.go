@@ -60,17 +60,33 @@ type Family struct {
 // Leave is how a browser signs out at an issuer. The zero value is RP-Initiated
 // Logout 1.0, where discovery announces it.
 type Leave struct {
-	// None says that the issuer has no sign-out for a site to send a browser to.
-	None bool
-
 	// Path, if set, is the endpoint on the issuer's host where discovery
-	// announces none.
+	// announces none. One that is announced is RP-Initiated Logout's then.
 	Path string
 
 	// Return is the parameter that names the page to come back to, beside
 	// client_id. Then no other parameter of RP-Initiated Logout is known.
 	// Empty means post_logout_redirect_uri.
 	Return string
+}
+
+// From returns where a browser signs out, empty if nowhere, and the parameter
+// that names the page to come back to, empty for those of RP-Initiated Logout.
+// announced is the end_session_endpoint.
+func (l Leave) From(issuer, announced string) (endpoint, back string) {
+	switch {
+	case announced != "" && l.Path != "":
+		return announced, ""
+	case announced != "":
+		return announced, l.Return
+	case l.Path == "":
+		return "", ""
+	}
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return "", ""
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: l.Path}).String(), l.Return
 }
 
 // families is the table. The first row that recognises an issuer counts.
@@ -95,7 +111,6 @@ var families = []*Family{
 		Name: "Google", is: byURL(func(u *url.URL) bool { return u.Host == "accounts.google.com" }), check: checkGoogle,
 		alias: "accounts.google.com", canonical: Google,
 		Offline: url.Values{"access_type": {"offline"}},
-		Leave:   Leave{None: true},
 	},
 	{
 		Name: "Keycloak", is: byURL(func(u *url.URL) bool { return strings.Contains(u.Path, "/realms/") }),
@@ -114,7 +129,6 @@ var families = []*Family{
 	{
 		Name: "Apple", is: byURL(func(u *url.URL) bool { return u.Host == "appleid.apple.com" }),
 		ResponseTypes: []string{"code id_token"},
-		Leave:         Leave{None: true},
 	},
 }
 
