@@ -2,9 +2,11 @@ package signin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -46,7 +48,7 @@ func reject(kind PageKind, link, cause string) error {
 }
 
 // errStale reports an authentic answer that is good for nothing any more:
-// expired, used up, or another browser's. Its user goes to the page it names
+// expired, used up, another browser's, or of a page of the issuer's that expired. Its user goes to the page it names
 // and is signed in there already, or starts anew.
 var errStale = errors.New("state is expired, used up, or another browser's")
 
@@ -83,7 +85,7 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 			b.tripped(tx, a.now(), true)
 			a.browsers.write(w, r, b)
 		}
-		a.report.event(r.Context(), Event{Name: EventStale, Reference: tx.id()})
+		a.report.event(r.Context(), Event{Name: EventStale, Reference: tx.id(), Err: err})
 		site.RedirectWithin(w, site.NewReturnPath(tx.Return))
 		return
 	}
@@ -290,28 +292,36 @@ func (t *transaction) rejected(where string, err error) error {
 	return &rejection{page, errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
 }
 
+// refusalPages are the pages for what an error answer speaks of. Of anything
+// else the page says that the issuer reported an error.
+var refusalPages = map[family.Subject]PageKind{
+	family.OfConsent: PageConsentRefused, family.Unmet: PageStepUpRefused, family.Cancelled: PageCancelled,
+	family.Refused: PageAccountRefused, family.Forgotten: PageForgotPassword,
+}
+
 // issuerRefusal is an error answer of the issuer's (OpenID Connect Core,
 // 3.1.2.6). Its text is the issuer's, or anybody's: it is shown as a quote.
 func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
-	code := text.Printable(params.Get("error"), 60)
-	description := params.Get("error_description")
-	kind := PageIssuerError
+	f := family.Failure{
+		Issuer: a.cfg.Issuer, Code: text.Printable(params.Get("error"), 60), Description: params.Get("error_description"),
+		Asks: tx.Interactive && len(tx.Scopes) > 0,
+	}
+	subject := f.Subject()
 	// The description is not logged: some issuers put user names into it. In
 	// Entra's, the number says what is wrong.
-	cause := strings.TrimSpace("the issuer answered with error " + code + " " + family.EntraNumber.FindString(description))
+	cause := strings.TrimSpace("the issuer answered with error " + f.Code + " " + f.Number())
 	switch {
-	case code == "consent_required",
-		code == "access_denied" && (tx.Interactive && len(tx.Scopes) > 0 || strings.Contains(description, "AADSTS65004")):
-		kind = PageConsentRefused
+	case subject == family.Expired:
+		// Whoever signed in in another tab meanwhile finds the page they asked for, and
+		// anybody else starts anew.
+		return fmt.Errorf("%w: %s", errStale, cause)
+	case subject == family.OfConsent:
 		cause += "; " + tx.askedFor()
-	case code == "unmet_authentication_requirements": // OpenID Connect Unmet Authentication Requirements, 2
-		kind = PageStepUpRefused
-	case code == "access_denied":
-		kind = PageCancelled
-	case code == "unsupported_response_type" && a.cfg.ResponseType != typeCode:
+	case f.Code == "unsupported_response_type" && a.cfg.ResponseType != typeCode:
 		cause += `; set ResponseType "code"`
 	}
-	return &rejection{newIssuerErrorPage(kind, description, tx.Return), errors.New(cause)}
+	kind := cmp.Or(refusalPages[subject], PageIssuerError)
+	return &rejection{newIssuerErrorPage(kind, f.Description, tx.Return), errors.New(cause)}
 }
 
 // askedFor names the scopes of a challenge for the log.
@@ -353,7 +363,8 @@ func (a *Auth) rejected(w http.ResponseWriter, r *http.Request, tx *transaction,
 		page := rej.page // others who wait for the same redemption have it too
 		if page.Kind == PageAccountRefused {
 			// The page asked for would only get the same account again.
-			page = newPage(page.Kind, a.switchAccount(r, to))
+			quote := page.Quote
+			page = newIssuerErrorPage(page.Kind, quote, a.switchAccount(r, to))
 		}
 		a.fail(w, r, page, id, err)
 		return

@@ -43,7 +43,7 @@ type EventName string
 const (
 	EventChallenge      EventName = "challenge"        // a browser was sent to the issuer, for Reason and Scopes
 	EventSignedIn       EventName = "signed in"        // a code was redeemed; Duration is the token request's and the save's
-	EventStale          EventName = "stale callback"   // an answer that was expired, used up or another browser's
+	EventStale          EventName = "stale callback"   // an answer that was expired, used up or another browser's, or of an expired page of the issuer's
 	EventRejected       EventName = "rejected"         // a request ended with the error page Page, because of Err
 	EventRefreshed      EventName = "refreshed"        // an access token was obtained; Duration is the token request's
 	EventRefreshFailed  EventName = "refresh failed"   // it was not, in a way that may pass

@@ -132,7 +132,7 @@ func newObservedApp(t *testing.T, edit ...func(*appOptions)) (*app, *observed, *
 var eventAttrs = map[EventName]struct{ always, sometimes []string }{
 	EventChallenge:      {[]string{"ref", "reason"}, []string{"scopes"}},
 	EventSignedIn:       {[]string{"ref", "user", "took"}, nil},
-	EventStale:          {[]string{"ref"}, nil},
+	EventStale:          {[]string{"ref", "cause"}, nil},
 	EventRejected:       {[]string{"ref", "page", "cause"}, nil},
 	EventRefreshed:      {[]string{"user", "took"}, []string{"scopes"}},
 	EventRefreshFailed:  {[]string{"user", "cause"}, []string{"scopes"}},

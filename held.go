@@ -25,8 +25,10 @@ const (
 	maxRefusals = 8
 	refusalAge  = 5 * time.Minute
 
-	// maxRefusalClaims bounds what a refusal remembers of the issuer's claims.
+	// maxRefusalClaims bounds what a refusal remembers of the issuer's claims, and
+	// maxRefusalError what it remembers of the issuer's words.
 	maxRefusalClaims = 512
+	maxRefusalError  = 200
 )
 
 // held is one access token of a session. Times are seconds since 1970.
@@ -251,12 +253,13 @@ func (t *held) size() int {
 	return n
 }
 
-// refusal remembers that the issuer wants the user, so that it is not asked
-// again on each request.
+// refusal remembers that the issuer wants the user, or refuses a request for what
+// it asks, so that it is not asked again on each request.
 type refusal struct {
 	Key    []byte `json:"k"` // hash of the refresh token and what was asked
 	Reason Reason `json:"r"`
 	Claims string `json:"c,omitempty"` // what would satisfy the issuer
+	Error  string `json:"e,omitempty"` // what it said, with reasonRequest
 	Time   int64  `json:"t"`
 }
 

@@ -33,7 +33,7 @@ var (
 		adviceOperator + "They should check: do all replicas have the same keys?",
 	}
 	loopStale = &loopError{
-		"the issuer's answers came too late to be used, or what they belong to had been used or signed out: do the clocks of all replicas agree?",
+		"the issuer's answers came too late to be used, what they belong to had been used or signed out, or the issuer's page had expired: do the clocks of all replicas agree?",
 		"The answer of the sign-in service could not be used any more when it arrived.",
 		adviceOperator + "They should check: do the clocks of all servers agree?",
 	}

@@ -195,3 +195,59 @@ func TestAskedACRIsNotRequired(t *testing.T) {
 		t.Errorf("%d %.300s", p.Status, p.Body)
 	}
 }
+
+// A page of the issuer's expires in a second tab when its user signs in in the
+// first. The second tab ends on the page that it asked for.
+func TestIssuersPageExpired(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.issuerURL = "https://sso.example.test/realms/acme"
+		o.behaviour = func(b *signintest.Behaviour) {
+			signintest.Keycloak(b)
+			b.LoginPage = true
+		}
+	})
+	b := a.browser()
+	first, second := b.Open(a.url+"/page/1"), b.Open(a.url+"/page/2")
+	for n, form := range []*signintest.Page{first, second} {
+		if p := b.Submit(form, nil); p.Status != http.StatusOK || p.Body != fmt.Sprintf("page /page/%d", n+1) {
+			t.Errorf("tab %d ends on %d %s %.200s; %s", n+1, p.Status, p.URL, p.Body, lastCause(a))
+		}
+	}
+	if n := a.redemptions(); n != 1 {
+		t.Errorf("%d redemptions, want 1: who is signed in is not sent again", n)
+	}
+}
+
+// Nobody is signed in, and the issuer's pages expire: there is a new challenge, and
+// another, and then a page that says so.
+func TestIssuersPageExpiresAgain(t *testing.T) {
+	for _, tc := range []struct {
+		code, description string
+		times, challenges int
+		status            int
+	}{
+		{"temporarily_unavailable", "authentication_expired", 1, 2, http.StatusOK},
+		{"authentication_expired", "", 1, 2, http.StatusOK},
+		{"invalid_request", "You may have pressed the back button, refreshed during login, ...", 2, 3, http.StatusOK},
+		{"temporarily_unavailable", "authentication_expired", 99, loopTrips, http.StatusForbidden},
+	} {
+		t.Run(fmt.Sprint(tc.code, tc.times), func(t *testing.T) {
+			a := newApp(t)
+			answers := 0
+			a.issuer.Update(func(b *signintest.Behaviour) {
+				b.EditResponse = func(r *signintest.AuthResponse) {
+					if answers++; answers <= tc.times {
+						r.Params = url.Values{"state": r.Params["state"], "iss": {a.issuer.URL()}, "error": {tc.code}, "error_description": {tc.description}}
+					}
+				}
+			})
+			p := a.browser().Open(a.url + "/page/x?y=1")
+			if p.Status != tc.status || tc.status == http.StatusOK && p.Body != "page /page/x?y=1" {
+				t.Errorf("%d %.300s at %s; %s", p.Status, p.Body, p.URL, lastCause(a))
+			}
+			if answers != tc.challenges {
+				t.Errorf("%d challenges, want %d", answers, tc.challenges)
+			}
+		})
+	}
+}

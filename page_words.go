@@ -24,6 +24,7 @@ const (
 	PageNoCookies          PageKind = "no-cookies"          // the browser cookie did not come back
 	PageNoSecureCookies    PageKind = "no-secure-cookies"   // plain http on loopback, in a browser that keeps no Secure cookie there
 	PageCancelled          PageKind = "cancelled"           // the user turned back at the issuer
+	PageForgotPassword     PageKind = "forgot-password"     // the user asked for a password reset that the issuer leaves to the site
 	PageConsentRefused     PageKind = "consent-refused"     // scopes were asked for and not granted
 	PageStepUpRefused      PageKind = "step-up-refused"     // the issuer did not meet a Requirement's ACR
 	PageIssuerError        PageKind = "issuer-error"        // the issuer answered with another error
@@ -41,7 +42,7 @@ const (
 	PageSessionEnded       PageKind = "session-ended"       // 401: a form was posted without a session
 	PagePermissionNeeded   PageKind = "permission-needed"   // 401: a form was posted that needs consent or step-up
 	PageForbidden          PageKind = "forbidden"           // 403: Requirement.Allow refuses
-	PageAccountRefused     PageKind = "account-refused"     // 403: the user's tenant is not admitted
+	PageAccountRefused     PageKind = "account-refused"     // 403: the user's tenant is not admitted, or the issuer refuses the user
 	PageSignedOut          PageKind = "signed-out"          // after a sign-out
 	PageStillSignedIn      PageKind = "still-signed-in"     // the signed-out page, opened by a user who is signed in
 	PageSignOut            PageKind = "sign-out"            // asks before signing out
@@ -113,6 +114,11 @@ var pageWords = map[PageKind]struct {
 		http.StatusForbidden, "Sign-in was cancelled",
 		"Signing in was stopped before it was finished. Nothing has changed.",
 		"If you did not mean to stop, try again.", tryAgain,
+	},
+	PageForgotPassword: {
+		http.StatusForbidden, "Your password was not reset",
+		"You told the sign-in service that you have forgotten your password. This site cannot reset it. Nothing has changed.",
+		"If you remember it, try again. Otherwise ask the people who run this site how to reset it.", tryAgain,
 	},
 	PageConsentRefused: {
 		http.StatusForbidden, "Permission was not given",

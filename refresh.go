@@ -16,6 +16,7 @@ import (
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 const (
@@ -100,7 +101,9 @@ var errRotated = errors.New("the refresh token was replaced meanwhile")
 
 // silentRefusal reports what is known without asking the issuer.
 func silentRefusal(r *record, req *TokenRequest, now time.Time) error {
-	if f := r.refused(req, now); f != nil {
+	if f := r.refused(req, now); f != nil && f.Reason == reasonRequest {
+		return &requestError{errors.New(f.Error)}
+	} else if f != nil {
 		return req.needs(f.Reason, cmp.Or(f.Claims, req.Claims), nil)
 	}
 	if r.Refresh != "" {
@@ -404,41 +407,60 @@ func (ts *tokens) checkRefreshed(ctx context.Context, meta *oidc.Metadata, s *se
 	return nil
 }
 
-// failed sorts what the issuer answered: what passes, what only the
-// user can mend, and what was refused because a sibling was faster.
+// failed sorts what the issuer answered: what passes, what only the user can
+// mend, what nobody can, and what was refused because a sibling was faster.
 func (x *refreshing) failed(ctx context.Context, err error) error {
 	s, req := x.s, &x.req
 	answer, _ := errors.AsType[*oidc.TokenError](err)
-	reason := reasonFor(answer, req)
-	if reason == "" {
+	bare := len(x.scopes) == 0 && req.Resource == "" && req.Claims == "" && len(req.Params) == 0
+	subject := answer.Subject(x.issuer.URL, bare)
+	switch subject {
+	case family.OfMoment, family.OfClient:
 		err = &temporaryError{err}
 		x.backoff.set(s.key, pauseAfter(answer, err, x.now()))
 		x.report.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
 		return err
-	}
-	if reason == ReasonRefused {
-		now, readErr := x.records.fresh(ctx, s.secret)
-		switch {
-		case readErr != nil: // whether it was replaced is not known
-			err = &temporaryError{fmt.Errorf("refresh token refused, session not read again: %w", readErr)}
-			x.report.event(ctx, Event{Name: EventRefreshFailed, User: s.user, Scopes: req.Scopes, Err: err})
-			return err
-		case now == nil: // a sign-out gave the refresh token back
-			return req.needs(ReasonSignIn, "", err)
-		case now.record.Refresh != s.record.Refresh:
-			return errAgain{errRotated}
+	case family.OfGrant:
+		if other := x.replaced(ctx, err); other != nil {
+			return other
 		}
 	}
-	x.report.event(ctx, Event{Name: EventRefreshRefused, User: s.user, Reason: reason, Scopes: req.Scopes, Err: err})
 	dead, asked := refusalKeys(s.record.Refresh, req)
-	f := refusal{Key: asked, Reason: reason, Claims: answer.Claims, Time: x.now().Unix()}
-	if reason == ReasonRefused {
+	f := refusal{Key: asked, Reason: reasons[subject], Claims: answer.Claims, Time: x.now().Unix()}
+	refused := error(req.needs(f.Reason, cmp.Or(answer.Claims, req.Claims), err))
+	switch subject {
+	case family.OfGrant:
 		f.Key = dead
+	case family.OfRequest:
+		f.Reason, f.Error = reasonRequest, text.Printable(err.Error(), maxRefusalError)
+		refused = &requestError{err}
 	}
+	x.report.event(ctx, Event{Name: EventRefreshRefused, User: s.user, Reason: f.Reason, Scopes: req.Scopes, Err: err})
+	x.remember(ctx, f)
+	return refused
+}
+
+// replaced looks again at a session whose refresh token was refused. It returns
+// an error if that says nothing about the session as it is now.
+func (x *refreshing) replaced(ctx context.Context, refused error) error {
+	now, err := x.records.fresh(ctx, x.s.secret)
+	switch {
+	case err != nil: // whether it was replaced is not known
+		err = &temporaryError{fmt.Errorf("refresh token refused, session not read again: %w", err)}
+		x.report.event(ctx, Event{Name: EventRefreshFailed, User: x.s.user, Scopes: x.req.Scopes, Err: err})
+		return err
+	case now == nil: // a sign-out gave the refresh token back
+		return x.req.needs(ReasonSignIn, "", refused)
+	case now.record.Refresh != x.s.record.Refresh:
+		return errAgain{errRotated}
+	}
+	return nil
+}
+
+func (x *refreshing) remember(ctx context.Context, f refusal) {
 	ctx, cancel := context.WithTimeout(ctx, saveWait)
 	defer cancel()
-	if _, saveErr := x.records.update(ctx, s, func(r *record) { r.refuse(f) }); saveErr != nil && !errors.Is(saveErr, errSessionEnded) {
-		x.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: fmt.Errorf("refusal not remembered: %w", saveErr)})
+	if _, err := x.records.update(ctx, x.s, func(r *record) { r.refuse(f) }); err != nil && !errors.Is(err, errSessionEnded) {
+		x.report.event(ctx, Event{Name: EventStoreFailing, User: x.s.user, Err: fmt.Errorf("refusal not remembered: %w", err)})
 	}
-	return req.needs(reason, cmp.Or(answer.Claims, req.Claims), err)
 }

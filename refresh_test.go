@@ -297,6 +297,87 @@ func TestRefreshRefusalScope(t *testing.T) {
 	})
 }
 
+// What Entra refuses for what it asks costs that request alone: it is an error
+// about the request, remembered for the request, and a token for anything else
+// comes without the user.
+func TestRefusedRequestIsNoDeadGrant(t *testing.T) {
+	entra := func(code, number string) signintest.OAuthError {
+		return signintest.OAuthError{Code: code, Description: "AADSTS" + number + ": in many words"}
+	}
+	for _, tc := range []struct {
+		answer signintest.OAuthError
+		reason Reason // empty: an error that no user can mend
+	}{
+		{entra("invalid_resource", "500011"), ""},
+		{entra("invalid_request", "28000"), ""},
+		{entra("invalid_scope", "70011"), ""},
+		{entra("invalid_client", "650053"), ""},
+		{entra("invalid_request", "900144"), ""},
+		{signintest.OAuthError{Code: "invalid_resource"}, ""},
+		{entra("invalid_grant", "65001"), ReasonConsent},
+		{entra("invalid_grant", "50076"), ReasonClaims},
+		{signintest.OAuthError{Code: "access_denied"}, ReasonConsent},
+		{signintest.OAuthError{Code: "invalid_target"}, ReasonConsent},
+	} {
+		t.Run(tc.answer.Code+" "+tc.answer.Description, func(t *testing.T) {
+			a := apiSite(t, []string{"User.Read"}, func(b *signintest.Behaviour) {
+				b.Consented = []string{"Mail.Read"}
+				b.Fault = func(c signintest.Call) *signintest.Fault {
+					if c.Endpoint == signintest.EndpointToken && strings.Contains(c.Form.Get("scope"), "api://gone") {
+						return new(tc.answer.Fault())
+					}
+					return nil
+				}
+			})
+			var failed error
+			a.mux.HandleFunc("/try", func(w http.ResponseWriter, r *http.Request) {
+				_, failed = TokenSource(r.Context(), "api://gone/Read").Token()
+			})
+			b := a.browser()
+			b.Open(a.url + "/me")
+			for range 3 {
+				b.Open(a.url + "/try")
+				need, interaction := errors.AsType[*InteractionRequiredError](failed)
+				switch _, temporary := errors.AsType[*temporaryError](failed); {
+				case failed == nil, temporary, interaction != (tc.reason != ""), interaction && need.Reason != tc.reason:
+					t.Errorf("%v, want reason %q", failed, tc.reason)
+				case !interaction && !strings.Contains(failed.Error(), tc.answer.Code):
+					t.Errorf("%v does not say %s", failed, tc.answer.Code)
+				}
+			}
+			if n := a.refreshed(); n != 1 {
+				t.Errorf("%d refreshes for three calls, want 1: the answer is remembered", n)
+			}
+			for _, scope := range []string{"Mail.Read", "User.Read"} {
+				if p := b.Open(a.url + "/token?scope=" + scope); p.Status != http.StatusOK {
+					t.Errorf("%s: %d %.300s", scope, p.Status, p.Body)
+				}
+			}
+			if got := a.subject(b); got != "carol" {
+				t.Errorf("signed in as %q", got)
+			}
+			if n := a.issuer.Count(signintest.EndpointAuthorize); n != 1 {
+				t.Errorf("%d visits to the issuer, want that of the sign-in", n)
+			}
+		})
+	}
+}
+
+// A page that requires what no issuer grants is a mistake in the program, and says
+// so: it is not down, and nobody is sent round.
+func TestRequireScopeOfNoAPI(t *testing.T) {
+	a := apiSite(t, []string{"User.Read"}, func(b *signintest.Behaviour) { b.APIs = []signintest.API{{ID: "api://orders"}} })
+	a.mux.Handle("/gone", a.Require(Requirement{Scopes: []string{"api://gone/Read"}})(http.NotFoundHandler()))
+	b := a.browser()
+	b.Open(a.url + "/me")
+	for range 2 {
+		wantPage(t, a, b.Open(a.url+"/gone"), http.StatusInternalServerError, PageInternal)
+		if got := lastCause(a); !strings.Contains(got, "AADSTS500011") {
+			t.Errorf("logged %q, want what the issuer said", got)
+		}
+	}
+}
+
 func isReason(err error, want Reason) bool {
 	need, ok := errors.AsType[*InteractionRequiredError](err)
 	return ok && need.Reason == want

@@ -6,36 +6,28 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 )
 
-// reasonFor says why the user must act, or nothing if a failure passes or is
-// the configuration's. Any OAuth error of a 4xx answer that is not about the
-// client means a dead refresh token: Dex answers invalid_request.
-func reasonFor(e *oidc.TokenError, req *TokenRequest) Reason {
-	if e.Passes() {
-		return ""
-	}
-	switch e.ErrorCode {
-	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "unsupported_client_assertion_type":
-		return ""
-	case "invalid_scope", "invalid_target", "consent_required":
-		return ReasonConsent
-	case "interaction_required", "login_required":
-		return ReasonClaims
-	}
-	switch e.Suberror {
-	case "consent_required":
-		return ReasonConsent
-	case "basic_action", "additional_action", "message_only", "protection_policy_required", "client_mismatch":
-		return ReasonClaims
-	}
-	if e.Claims != "" {
-		return ReasonClaims
-	}
-	return ReasonRefused
+// reasons say why the user must act, for what only the user can mend.
+var reasons = map[family.Subject]Reason{
+	family.OfGrant: ReasonRefused, family.OfConsent: ReasonConsent, family.OfProof: ReasonClaims,
 }
+
+// requestError is a token request that the issuer refuses for what it asks: an
+// API that is not there, a scope that is none. The grant is good, and neither
+// the user nor time helps.
+type requestError struct{ cause error }
+
+func (e *requestError) Error() string {
+	return "signin: the issuer refuses this token request, not the user: " + e.cause.Error()
+}
+func (e *requestError) Unwrap() error { return e.cause }
+
+// reasonRequest marks a refusal of that kind. Its Error says what the issuer said.
+const reasonRequest Reason = "request"
 
 // temporaryError is a token request that failed in a way that may pass.
 type temporaryError struct{ cause error }

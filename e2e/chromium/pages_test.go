@@ -195,6 +195,10 @@ func TestPages(t *testing.T) {
 			a.refuse("server_error", "AADSTS90033: A transient error has occurred. Trace ID: 3f1c0a3e-6a3b-4c1e-9c55-"+strings.Repeat("0123456789", 20))
 			b.open(a.url + "/page")
 		}, nil},
+		{"forgot-password", 403, func(a *app, b *tab) {
+			a.refuse("access_denied", "AADB2C90118: The user has forgotten their password.")
+			b.open(a.url + "/page")
+		}, nil},
 		{"token-rejected", 400, func(a *app, b *tab) {
 			a.issuer.Update(func(i *signintest.Behaviour) {
 				i.EditIDToken = func(token *signintest.IDToken) { token.Claims["nonce"] = "another" }

@@ -47,10 +47,6 @@ const PersonalTenant = "9188040d-6c67-4c5b-b112-36a304b66dad"
 // Google is Google's issuer.
 const Google = "https://accounts.google.com"
 
-// EntraNumber is Entra's number of an error, in the description of one, or
-// Azure AD B2C's.
-var EntraNumber = regexp.MustCompile(`AADSTS[0-9]{1,10}|AADB2C[0-9]{1,10}`)
-
 // GUID is how tokens name a tenant.
 var GUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/seed454743b5/signin/internal/clientauth"
-
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/text"
 	"golang.org/x/oauth2"
 )
@@ -184,17 +184,18 @@ func withoutURL(err error) error {
 	return err
 }
 
-// Passes reports whether what failed may succeed later, though nobody does
-// anything about it. A nil e is a request without an answer.
-func (e *TokenError) Passes() bool {
-	if e == nil || e.Status() >= 500 || e.Status() == http.StatusTooManyRequests || e.Status() == http.StatusRequestTimeout {
-		return true
+// Subject is what the error speaks of. A nil e is a request without an answer.
+// bare says that the request named nothing but its grant.
+func (e *TokenError) Subject(issuer string, bare bool) family.Subject {
+	if e == nil {
+		return family.OfMoment
 	}
-	switch e.ErrorCode {
-	case "", // not an OAuth answer: a proxy's, or a wrong address
-		"temporarily_unavailable", "server_error", "slow_down",
-		"error": // Hydra, under load
-		return true
-	}
-	return false
+	return family.Failure{
+		Issuer: issuer, Code: e.ErrorCode, Description: e.ErrorDescription, Suberror: e.Suberror,
+		Status: e.Status(), Claims: e.Claims != "", Bare: bare,
+	}.Subject()
 }
+
+// Passes reports whether what failed may succeed later, though nobody does
+// anything about it.
+func (e *TokenError) Passes() bool { return e.Subject("", true) == family.OfMoment }
