@@ -27,34 +27,6 @@ const (
 	appLeaseTTL = time.Minute
 )
 
-// AppTokenSource returns a source of access tokens for the application
-// itself, by client credentials (RFC 6749, 4.4), for what is done in nobody's
-// name. For Entra there is one scope, the API's name and /.default, such as
-// "https://graph.microsoft.com/.default", and the issuer must be one tenant.
-//
-// There is one token for a set of scopes in this process and, through
-// [Config].Store, on all replicas, where it is encrypted under [Config].Keys.
-// It is renewed in the background before it expires, once however many ask.
-// While it is valid a failure to renew it is not reported, and a store that
-// fails only costs each replica a token of its own.
-//
-// Token never asks for interaction: an error is the issuer's, of which an
-// [*oauth2.RetrieveError] tells more, or a temporary failure. The source is
-// never nil, may be used concurrently, and needs no request.
-func (a *Auth) AppTokenSource(scopes ...string) oauth2.TokenSource {
-	if a.cfg.Credential == nil {
-		return failing{errors.New("signin: app token: Config.Credential is nil: a public client has no tokens of its own")}
-	}
-	scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
-	if err := checkScopes(scopes); err != nil {
-		return failing{fmt.Errorf("signin: app token: %w", err)}
-	}
-	if a.tokens.written.Mixed(scopes) {
-		return failing{fmt.Errorf("signin: app token: scopes %s belong to several APIs, and a token is for one", strings.Join(scopes, " "))}
-	}
-	return a.tokens.apps.source(a.tokens, scopes)
-}
-
 // appTokens are the sources there are, by their scopes.
 type appTokens struct {
 	mu      sync.Mutex

@@ -5,14 +5,20 @@ import (
 	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
+	"hash/maphash"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
+	"github.com/seed454743b5/signin/internal/web"
 )
 
 const (
@@ -131,17 +137,17 @@ func (bc *browserCookies) write(w http.ResponseWriter, r *http.Request, b *brows
 	}
 }
 
-// serve is writeBrowser in an answer of next. A cookie that an answer of
+// serve is write in an answer of next. A cookie that an answer of
 // ours sets there meanwhile stands: a challenge is tied to it.
 func (bc *browserCookies) serve(next http.Handler, w http.ResponseWriter, r *http.Request, b *browser) {
 	ours := bc.names(bc.visits.secure(r))[0] + "="
-	late := &lateCookie{w, func() {
+	late := web.NewLateCookie(w, func() {
 		if !slices.ContainsFunc(w.Header()["Set-Cookie"], func(c string) bool { return strings.HasPrefix(c, ours) }) {
 			bc.write(w, r, b)
 		}
-	}}
+	})
 	next.ServeHTTP(late, r)
-	late.settle() // next need not have written anything
+	late.Settle() // next need not have written anything
 }
 
 // roundTripCookie is a cookie that has to come back with the issuer's answer.
@@ -239,4 +245,81 @@ func needOf(parts ...string) string {
 	}
 	sum := sha256.Sum256(all.Bytes())
 	return seal.Encode(sum[:6])
+}
+
+// movedFor is how long a browser is not sent to BaseURL's host again. It only
+// has to cover the way there.
+const movedFor = 10 * time.Second
+
+// moves counts how often each client without a cookie has been sent to
+// BaseURL's host. Many users may look alike, so it takes more than one time,
+// and less than the 20 at which browsers give up.
+type moves struct {
+	mu    sync.Mutex
+	seed  maphash.Seed   // guarded by mu, with what follows
+	since time.Time      // when counts was begun
+	count map[uint64]int // forgotten after movedFor
+}
+
+const (
+	maxMoves   = 4
+	maxClients = 4096 // remembered at most
+)
+
+func (m *moves) tooMany(r *http.Request, now time.Time) bool {
+	peer, _, _ := net.SplitHostPort(r.RemoteAddr)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.count == nil || now.Sub(m.since).Abs() >= movedFor || len(m.count) >= maxClients {
+		m.seed, m.since, m.count = maphash.MakeSeed(), now, map[uint64]int{}
+	}
+	client := maphash.Comparable(m.seed, [5]string{peer, r.Header.Get("X-Forwarded-For"), r.UserAgent(), r.Host, r.RequestURI})
+	m.count[client]++
+	return m.count[client] > maxMoves
+}
+
+// errNoSecureCookie: a form_post from another site brings no cookie but a
+// SameSite=None one, which has to be Secure. Over plain http, which is loopback,
+// some browsers keep no Secure cookie; Safari is one. There nobody can sign in,
+// and after a visit to the issuer all that could be said is that no cookie came.
+var errNoSecureCookie = errors.New(`over plain http the browser keeps no Secure cookie, which the issuer's form_post needs: serve the site over https, or set ResponseType "code" and ResponseMode "query"`)
+
+// keeping is what a request tells of the browser's Secure cookies.
+type keeping int
+
+const (
+	keepsEnough keeping = iota // or nothing is known against it
+	keepsUnsure                // to be tried
+	keepsNoSecure
+	keepsNone
+)
+
+// keeps judges whether the browser cookie, which has two names, can come back
+// with the issuer's form. The second is a twin without Secure: where only that
+// one was kept, it cannot.
+func keeps(r *http.Request, names []string, need *InteractionRequiredError) keeping {
+	switch {
+	case cookieValue(r, names[0]) != "":
+		return keepsEnough
+	case cookieValue(r, names[1]) != "":
+		return keepsNoSecure
+	case need.tried:
+		return keepsNone
+	case isSafari(r.UserAgent()) && r.Method == http.MethodGet && !need.silent:
+		return keepsUnsure
+	}
+	return keepsEnough
+}
+
+// crossesSites reports whether a page of the issuer's and the application are
+// two sites. Scheme and host name make a site here; ports do not.
+func crossesSites(endpoint string, here site.Site) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && (u.Scheme != here.Scheme || !strings.EqualFold(u.Hostname(), site.Hostname(here.Host)))
+}
+
+// isSafari reports whether a User-Agent is that of a browser by WebKit.
+// Chromium's says all that Safari's does, and more.
+func isSafari(agent string) bool {
+	return strings.Contains(agent, "AppleWebKit/") && !strings.Contains(agent, "Chrome/") && !strings.Contains(agent, "Chromium/")
 }

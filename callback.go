@@ -20,10 +20,10 @@ import (
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
+	"github.com/seed454743b5/signin/internal/web"
 )
 
 const (
-	maxCallback    = 64 << 10 // of a form or query; an ID token with many groups has 20 KB
 	maxCallbackVar = 32       // parameters
 	maxCookies     = 64 << 10 // of all cookies
 	maxCode        = 8 << 10
@@ -46,11 +46,6 @@ func (e *rejection) Unwrap() error { return e.cause }
 func reject(kind PageKind, link, cause string) error {
 	return &rejection{newPage(kind, link), errors.New(cause)}
 }
-
-// errStale reports an authentic answer that is good for nothing any more:
-// expired, used up, another browser's, or of a page of the issuer's that expired. Its user goes to the page it names
-// and is signed in there already, or starts anew.
-var errStale = errors.New("state is expired, used up, or another browser's")
 
 // errUnknown reports that the issuer does not know, or would not say, whom
 // [Auth.Recognize] wanted to greet. Nobody asked for it, so nobody is told.
@@ -116,13 +111,13 @@ func readAnswer(r *http.Request, home string) (url.Values, error) {
 			return nil, reject(PageCallbackUnreadable, home, "not a form")
 		}
 		var err error
-		if raw, err = readForm(r); err != nil {
+		if raw, err = web.ReadForm(r); err != nil {
 			return nil, reject(PageCallbackUnreadable, home, "body cannot be read")
 		}
 	default:
 		return nil, reject(PageCallbackMethod, home, "method "+text.Printable(r.Method, 20))
 	}
-	if len(raw) > maxCallback || strings.Count(raw, "&") >= maxCallbackVar {
+	if len(raw) > web.MaxForm || strings.Count(raw, "&") >= maxCallbackVar {
 		return nil, reject(PageCallbackTooLarge, home, "answer too large")
 	}
 	params, err := url.ParseQuery(raw)
@@ -257,10 +252,6 @@ func wayHint(c Config) string {
 	return `; for an issuer that answers by query only, set ResponseType "code" and ResponseMode "query"`
 }
 
-func (rd *redeemer) expect(tx *transaction, b *browser) oidc.Expectation {
-	return oidc.Expectation{Nonce: b.nonce(tx.ID), MaxAge: tx.MaxAge, Challenged: tx.began()}
-}
-
 // checkIss guards against an answer of another issuer's (RFC 9207, 2.4). A
 // hybrid answer may lack iss though it is announced: its ID token has it.
 func (a *Auth) checkIss(meta *oidc.Metadata, params url.Values) error {
@@ -322,14 +313,6 @@ func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 	}
 	kind := cmp.Or(refusalPages[subject], PageIssuerError)
 	return &rejection{newIssuerErrorPage(kind, f.Description, tx.Return), errors.New(cause)}
-}
-
-// askedFor names the scopes of a challenge for the log.
-func (t *transaction) askedFor() string {
-	if len(t.Scopes) == 0 {
-		return "asked for the scopes of Config only"
-	}
-	return "asked for scopes " + strings.Join(t.Scopes, " ")
 }
 
 // land ends a sign-in: cookie and redirect.

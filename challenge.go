@@ -3,8 +3,8 @@ package signin
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,57 +17,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
+	"github.com/seed454743b5/signin/internal/web"
 )
-
-const (
-	// stateLifetime is how long a challenge may take: the user may have to
-	// find a phone, or lunch.
-	stateLifetime = time.Hour
-
-	// maxState bounds the state parameter we read: a return path of 2 KB and
-	// the rest, sealed and encoded, with room.
-	maxState = 8192
-)
-
-// transaction is what a challenge must remember until its callback. It
-// travels as the state parameter, sealed.
-type transaction struct {
-	ID          []byte   `json:"i"`
-	Time        int64    `json:"t"`           // it began; milliseconds since 1970
-	Moment      moment   `json:"e,omitempty"` // it began, in the order of sign-outs
-	Return      string   `json:"p"`
-	Bare        bool     `json:"q,omitempty"` // Return may lack the site's prefix
-	Aside       bool     `json:"w,omitempty"` // the whole of Return waits in a cookie
-	Browser     []byte   `json:"b"`
-	Redirect    string   `json:"u"`
-	Session     []byte   `json:"s,omitempty"` // to extend, sealed once more
-	Need        string   `json:"n,omitempty"` // for the loop breaker; empty: not counted
-	Trips       int      `json:"l,omitempty"` // made for it before
-	Scopes      []string `json:"c,omitempty"` // asked for beside the sign-in's
-	Resource    string   `json:"r,omitempty"`
-	MaxAge      *int64   `json:"m,omitempty"` // seconds
-	ACR         []string `json:"a,omitempty"`
-	Required    bool     `json:"v,omitempty"` // MaxAge and ACR are a page's Requirement
-	Interactive bool     `json:"k,omitempty"` // adds to a session, and is no sign-in
-	Silent      bool     `json:"z,omitempty"` // by Recognize: nobody asked for it
-	Host        string   `json:"h,omitempty"` // that the browser used, if not BaseURL's
-	Agent       []byte   `json:"g,omitempty"` // a hash of User-Agent
-}
-
-func (t *transaction) began() time.Time { return time.UnixMilli(t.Time) }
-
-// id is what the log lines of one sign-in and its error page share. It is
-// made like newReference, to be read out over a telephone.
-func (t *transaction) id() string {
-	s := strings.ToLower(base32.StdEncoding.EncodeToString(t.ID[:5]))
-	return s[:4] + "-" + s[4:]
-}
 
 // Challenge answers a request whose handler needs the user to act. If err is
 // an [*InteractionRequiredError], Challenge writes the answer and returns
@@ -93,15 +49,15 @@ func (a *Auth) Challenge(w http.ResponseWriter, r *http.Request, err error) bool
 		a.fail(w, r, a.unavailable(a.returnTo(r), err), "", err)
 		return true
 	}
-	boundBody(w, r)
+	web.BoundBody(w, r)
 	if mistake := need.check(); mistake != nil {
 		a.fail(w, r, newPage(PageInternal, a.returnTo(r).String()), "", fmt.Errorf("Challenge: %w", mistake))
 		return true
 	}
 	switch a.kind(r) {
-	case kindNavigation:
+	case web.Navigation:
 		a.challenge(w, r, need, a.returnTo(r))
-	case kindSubmission:
+	case web.Submission:
 		page := PageSessionEnded
 		if need.Reason == ReasonConsent || need.Reason == ReasonClaims {
 			page = PagePermissionNeeded
@@ -286,12 +242,6 @@ func loopNeed(need *InteractionRequiredError, s *session) string {
 	return needOf(strings.Join(slices.Sorted(slices.Values(need.Scopes)), " "), need.Resource, need.Claims, strings.Join(need.ACR, " "), maxAge, again)
 }
 
-// ownParams are the parameters that AuthParams and Params may not set.
-var ownParams = []string{
-	"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce",
-	"code_challenge", "code_challenge_method", "request", "request_uri", "max_age",
-}
-
 // authorizationURL is the authentication request (OpenID Connect Core,
 // 3.1.2.1 and 3.3.2.1; RFC 7636, 4.3).
 func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser, need *InteractionRequiredError, s *session) (string, error) {
@@ -358,55 +308,6 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 	return u.String(), nil
 }
 
-// challengeScopes are the sign-in's and those needed. Scopes of a resource
-// named in the request stand alone with the reserved ones: the issuer would
-// take the others for that resource's.
-func (rd *redeemer) challengeScopes(tx *transaction) []string {
-	var scopes []string
-	for _, s := range rd.scopes {
-		if tx.Resource == "" || family.Reserved(s) {
-			scopes = append(scopes, s)
-		}
-	}
-	if tx.Interactive && rd.tokens.written.PerAPI() {
-		// Who is signed in is asked for what a page needs. The sign-in's scopes go
-		// along where they can.
-		return rd.tokens.written.Together(tx.Scopes, scopes)
-	}
-	return rd.tokens.written.Together(scopes, tx.Scopes)
-}
-
-// tokenScopes are those of a challenge's that its token is for: all of them, or
-// those of one API. That is the page's where a page asked for more than the
-// sign-in, else the site's.
-func (rd *redeemer) tokenScopes(tx *transaction) []string {
-	return rd.tokens.written.OneAPI(rd.challengeScopes(tx))
-}
-
-// states seal what travels: the state parameter, links of ours, and return
-// paths that wait in the browser.
-type states struct {
-	visits     *visits
-	keys       seal.Keyring
-	party      []byte
-	cookieName string // Config.CookieName
-	mode       string // Config.ResponseMode
-	now        func() time.Time
-}
-
-// seal returns the state parameter of a transaction. It is good for this
-// client at this issuer only: an Auth beside this one may have the same keys,
-// and a code of the one's issuer must not be sent to the other's (mix-up;
-// RFC 9700, 4.4).
-func (st *states) seal(tx *transaction) (string, error) {
-	state := seal.Encode(st.keys.Seal("state", nil, st.party, compactJSON(tx)))
-	if len(state) > maxState {
-		// If only the callback found out, the user would have been away in vain.
-		return "", &argumentError{fmt.Errorf("challenge: scopes, resource and ACR make a state parameter of %d bytes: want %d at most", len(state), maxState)}
-	}
-	return state, nil
-}
-
 // compactJSON is json.Marshal for what travels in a URL: to escape HTML would
 // make six bytes of each & in a return path. It is for strings and numbers.
 func compactJSON(v any) []byte {
@@ -419,23 +320,118 @@ func compactJSON(v any) []byte {
 	return bytes.TrimSuffix(plain.Bytes(), []byte{'\n'})
 }
 
-// open returns the transaction in a state parameter of ours, whether or
-// not it is still good for anything.
-func (st *states) open(raw string) (*transaction, error) {
-	if raw == "" || len(raw) > maxState {
-		return nil, seal.ErrUnsealed
+// moveHost sends a browser that came under another host name than BaseURL's
+// to the same page under BaseURL's, and reports whether it did. From here its
+// challenge would come to nothing: the answer arrives where BaseURL is, and the
+// browser cookie would be here.
+//
+// To us a proxy that rewrites Host looks the same. It would send the browser
+// round for ever, so each is sent once: the browser cookie remembers it, and
+// those that keep no cookie are counted.
+func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need *InteractionRequiredError, to site.ReturnPath) bool {
+	host := a.visits.sites.Elsewhere(a.visits.entered(r))
+	if host == "" || r.Method != http.MethodGet || r.UserAgent() == "" { // every browser has one
+		return false
 	}
-	sealed, err := seal.Decode(raw)
-	if err != nil {
-		return nil, seal.ErrUnsealed
+	now := a.now()
+	names := []slog.Attr{slog.String("host", text.Printable(host, 100)), slog.String("base", a.visits.sites.Fixed.Host)}
+	if since := now.Sub(time.Unix(b.moved, 0)); since >= 0 && since < movedFor || a.browsers.read(r) == nil && a.moves.tooMany(r, now) {
+		b.moved = 0
+		a.hostWarning.Do(func() {
+			a.report.log.LogAttrs(r.Context(), slog.LevelWarn, "signin: a proxy seems to rewrite Host: let it keep Host, or send X-Forwarded-Host and be in TrustedProxies", names...)
+		})
+		return false
 	}
-	plain, err := st.keys.Open("state", nil, st.party, sealed)
-	if err != nil {
-		return nil, err
+	page := to.String()
+	if need.chosen {
+		page = a.askURL(r, need, to) // the page itself may ask for less
 	}
-	tx := &transaction{}
-	if err := json.Unmarshal(plain, tx); err != nil || len(tx.ID) != 16 {
-		return nil, seal.ErrUnsealed
+	b.moved = now.Unix()
+	a.browsers.write(w, r, b)
+	a.report.log.LogAttrs(r.Context(), slog.LevelInfo, "signin: sent to BaseURL's host", names...)
+	w.Header().Set("Location", a.visits.sites.Fixed.Origin()+page)
+	w.WriteHeader(http.StatusSeeOther)
+	return true
+}
+
+// canAnswer answers a challenge whose end would come to nothing in this
+// browser, and reports false. A browser that may be such a one is sent to our
+// login path with a cookie, to see whether it keeps it.
+func (a *Auth) canAnswer(w http.ResponseWriter, r *http.Request, b *browser, meta *oidc.Metadata, need *InteractionRequiredError, to site.ReturnPath) bool {
+	if a.visits.secure(r) || a.cfg.ResponseMode != modeForm || !crossesSites(meta.AuthorizationEndpoint, a.visits.site(r)) {
+		return true
 	}
-	return tx, nil
+	again := a.askURL(r, need, to)
+	switch keeps(r, a.browsers.names(false), need) {
+	case keepsUnsure:
+		try := *need
+		try.tried = true
+		a.browsers.write(w, r, b)
+		w.Header().Set("Location", a.askURL(r, &try, to))
+		w.WriteHeader(http.StatusSeeOther)
+	case keepsNoSecure:
+		a.fail(w, r, newPage(PageNoSecureCookies, again), "", errNoSecureCookie)
+	case keepsNone:
+		a.fail(w, r, newPage(PageNoCookies, again), "", errors.New("the browser sent back no cookie that this site has just set"))
+	default:
+		return true
+	}
+	return false
+}
+
+// retryAfterDown is what a client is told when the issuer or the store fails.
+const retryAfterDown = 5 * time.Second
+
+// fail answers with a page and logs why, under one reference: id, if the
+// failure belongs to a sign-in whose lines have one.
+func (a *Auth) fail(w http.ResponseWriter, r *http.Request, p Page, id string, err error) {
+	if id == "" {
+		id = newReference()
+	}
+	p.Reference = id
+	a.report.event(r.Context(), Event{Name: EventRejected, Reference: id, Page: p.Kind, Status: p.Status, Err: err})
+	writePage(w, r, p, a.cfg.Page)
+}
+
+// unavailable is the page for a failure that is not the user's.
+func (a *Auth) unavailable(again site.ReturnPath, err error) Page {
+	if large, ok := errors.AsType[*oidc.TooLargeError](err); ok {
+		p := newTooLargePage(large, again.String())
+		p.Status = http.StatusServiceUnavailable // as for any token that cannot be had
+		return p
+	}
+	if _, ok := errors.AsType[*oidc.Misconfigured](err); ok {
+		return newPage(PageInternal, again.String())
+	}
+	if _, ok := errors.AsType[*once.StoreError](err); ok {
+		return newUnavailablePage(PageStoreDown, again.String(), retryAfterDown)
+	}
+	_, issuerDown := errors.AsType[*oidc.Error](err)
+	_, temporary := errors.AsType[*temporaryError](err)
+	if issuerDown || temporary || errors.Is(err, context.DeadlineExceeded) {
+		return newUnavailablePage(PageIssuerDown, again.String(), retryAfterDown)
+	}
+	return newPage(PageInternal, again.String())
+}
+
+// kind is kindOf, unless the application decides.
+func (a *Auth) kind(r *http.Request) web.Kind {
+	if a.cfg.Navigation == nil {
+		return web.KindOf(r)
+	}
+	switch {
+	case !a.cfg.Navigation(r):
+		return web.Other
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		return web.Navigation
+	default:
+		return web.Submission
+	}
+}
+
+// switchAccount is a link that signs in as somebody else and leads to a page.
+func (a *Auth) switchAccount(r *http.Request, to site.ReturnPath) string {
+	need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "select_account"}
+	ask := a.states.sealNeed(need, to)
+	return a.visits.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
 }

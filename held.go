@@ -324,3 +324,6 @@ func scopesBut(scopes []string, kind func(string) bool) []string {
 	}
 	return out
 }
+
+// maxHint bounds an ID token that travels in a URL.
+const maxHint = 4 << 10

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -506,4 +507,72 @@ func (rs *records) recount(ctx context.Context, p indexPlace, mark moment) error
 		l.Mark = next
 		return true, nil
 	})
+}
+
+// checkLogoutAlg checks that a logout token is signed by the algorithm of the
+// ID tokens (Back-Channel Logout, 2.6, 2). An issuer announces the algorithms
+// of all its clients. Which one is ours, the sessions tell that the token
+// names: at least one began with an ID token by the same.
+func (rs *records) checkLogoutAlg(ctx context.Context, t *oidc.LogoutToken) error {
+	var named []indexed
+	if t.SessionID != "" {
+		list, err := rs.listed(ctx, indexSID, t.SessionID)
+		if err != nil {
+			return err
+		}
+		named = list
+	}
+	if t.Subject != "" {
+		list, err := rs.listed(ctx, indexUser, userValue(t.Issuer, t.Subject))
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if t.SessionID == "" || !e.SID {
+				named = append(named, e)
+			}
+		}
+	}
+	if len(named) > 0 && !slices.ContainsFunc(named, func(e indexed) bool { return e.Alg == t.Alg }) {
+		return errors.New("logout token: signed by another algorithm than the session's ID token")
+	}
+	return nil
+}
+
+// endSID ends the sessions under a sid, if there are any.
+func (rs *records) endSID(ctx context.Context, sid string) error {
+	for _, p := range rs.places(indexSID, sid) {
+		sealed, err := once.ReadFresh(ctx, rs.store, p.name)
+		if err != nil {
+			return err
+		}
+		l := p.open(sealed)
+		if l.forget(rs.now()); len(l.Sessions) == 0 {
+			continue
+		}
+		n, err := rs.endIndexed(ctx, indexSID, sid)
+		if n > 0 {
+			rs.report.event(ctx, Event{Name: EventSignedOut})
+		}
+		return err
+	}
+	return nil
+}
+
+// besides is what the user of s started beside it: two tabs that signed in at
+// once made two sessions, and the cookie of one took the place of the other's.
+// Of a browser without a session it is what came from that browser. Anybody can
+// make up a browser cookie, so a sign-in under way does not count there: it
+// would make a stranger write.
+func (rs *records) besides(s *session, browser []byte) *ending {
+	others := func(e indexed) bool { return s == nil || e.Key != s.key }
+	switch {
+	case s != nil && s.user.sid != "":
+		return rs.newEnding(indexSID, s.user.sid, true, others)
+	case s != nil:
+		return rs.newEnding(indexBrowser, string(s.record.Browser), true, others)
+	case browser != nil:
+		return rs.newEnding(indexBrowser, string(browser), false, others)
+	}
+	return &ending{ended: map[string]bool{}} // nothing
 }

@@ -1,15 +1,12 @@
 package signin
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
-	"time"
 
-	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
+	"github.com/seed454743b5/signin/internal/web"
 )
 
 // login starts a sign-in: for a link in an answer that could not redirect, for
@@ -56,8 +53,8 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 // by GET, for the session cookie does not arrive with another site's POST.
 func (a *Auth) loginByGet(w http.ResponseWriter, r *http.Request) {
 	home := a.visits.site(r).Path("/")
-	body, err := readForm(r)
-	if err != nil || len(body) > maxCallback {
+	body, err := web.ReadForm(r)
+	if err != nil || len(body) > web.MaxForm {
 		a.fail(w, r, newPage(PageCallbackTooLarge, home), "", errors.New("login: form too large or cut off"))
 		return
 	}
@@ -112,60 +109,7 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 	return need, to, nil
 }
 
-// An ask is a need in a link, for who could not be redirected. It is sealed,
-// so that nobody can make a link of ours that asks for what no handler did.
-type ask struct {
-	Time   int64                    `json:"t"`
-	Return string                   `json:"p"`
-	Bare   bool                     `json:"q,omitempty"` // as a transaction's
-	Need   InteractionRequiredError `json:"n"`
-
-	// Of Need, which keeps them from JSON.
-	Tried    bool `json:"o,omitempty"`
-	Required bool `json:"v,omitempty"`
-}
-
 // askURL is a link that starts a sign-in for need and comes back to a page.
 func (a *Auth) askURL(r *http.Request, need *InteractionRequiredError, to site.ReturnPath) string {
 	return a.visits.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {a.states.sealNeed(need, to)}}.Encode()
-}
-
-// sealNeed returns what openAsk opens. A link that is too long for that loses
-// the page's query, and if need be all but the page: the page asks again.
-func (st *states) sealNeed(need *InteractionRequiredError, to site.ReturnPath) string {
-	n := *need
-	n.Cause = nil
-	whole := ask{Time: st.now().Unix(), Return: to.String(), Bare: to.Bare, Need: n, Tried: n.tried, Required: n.required}
-	short, plain := whole, whole
-	short.Return, _, _ = strings.Cut(whole.Return, "?")
-	plain.Need = InteractionRequiredError{Reason: ReasonSignIn}
-	var sealed string
-	for _, asked := range []ask{whole, short, plain} {
-		sealed = seal.Encode(st.keys.Seal("ask", nil, st.party, compactJSON(asked)))
-		if len(sealed) <= maxState {
-			break
-		}
-	}
-	return sealed
-}
-
-func (st *states) openAsk(raw string) (*ask, error) {
-	sealed, err := seal.Decode(raw)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := st.keys.Open("ask", nil, st.party, sealed)
-	if err != nil {
-		return nil, err
-	}
-	asked := &ask{}
-	if err := json.Unmarshal(plain, asked); err != nil {
-		return nil, err
-	}
-	if age := st.now().Sub(time.Unix(asked.Time, 0)); age > stateLifetime {
-		// What was missing then need not be any more; the page will say. Which
-		// page it was still holds.
-		asked.Need = InteractionRequiredError{Reason: ReasonSignIn}
-	}
-	return asked, nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/seed454743b5/signin/internal/site"
+	"github.com/seed454743b5/signin/internal/web"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -196,7 +197,7 @@ func TestLateCookieKeepsTheResponseWriter(t *testing.T) {
 	a := newApp(t)
 	done := make(chan struct{})
 	a.mux.Handle("/stream", a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, late := w.(*lateCookie); !late {
+		if _, late := w.(*web.LateCookie); !late {
 			t.Error("nothing to test: no cookie is due")
 		}
 		w.WriteHeader(http.StatusEarlyHints)

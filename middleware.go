@@ -69,6 +69,7 @@ import (
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
+	"github.com/seed454743b5/signin/internal/web"
 )
 
 // Auth signs users in to one application at one issuer. Its methods may be
@@ -197,7 +198,7 @@ func (a *Auth) Handler(next http.Handler) http.Handler {
 			return
 		}
 		if ours, ok := a.paths[r.URL.Path]; ok {
-			boundBody(w, r)
+			web.BoundBody(w, r)
 			ours(w, r)
 			return
 		}
@@ -212,28 +213,6 @@ func (a *Auth) Handler(next http.Handler) http.Handler {
 // It works below [Auth.Handler] only; elsewhere everybody is refused.
 func (a *Auth) RequireUser(next http.Handler) http.Handler {
 	return a.Require(Requirement{})(next)
-}
-
-// Requirement is what [Auth.Require] asks of a request, beside a signed-in
-// user. The zero value asks nothing more.
-type Requirement struct {
-	// Scopes must have been granted, for Resource if that is set (RFC 8707).
-	// If they have not, the user is asked for them before the handler runs. They
-	// may be of several APIs.
-	Scopes   []string
-	Resource string
-
-	// MaxAge, if positive, is how long ago the user may have proved who they
-	// are, in whole seconds. ACR are the authentication context classes of
-	// which the sign-in must have one. What the issuer did not meet in one round
-	// trip it would not meet in another: a page says so and names it. At Entra,
-	// c1 to c99 are authentication contexts, which are asked for by the claim acrs.
-	MaxAge time.Duration
-	ACR    []string
-
-	// Allow, if set, decides about the user. An error refuses with a 403 page;
-	// its text goes to the log only.
-	Allow func(*User) error
 }
 
 // Require is [Auth.RequireUser] with further requirements, as a middleware. What the user can
@@ -268,7 +247,7 @@ func (a *Auth) require(need Requirement, next http.Handler) http.Handler {
 			err = a.meets(r.Context(), v, s, user, need, now)
 		}
 		if err != nil {
-			boundBody(w, r)
+			web.BoundBody(w, r)
 		}
 		switch _, forbidden := errors.AsType[*forbiddenError](err); {
 		case err == nil:
@@ -296,12 +275,6 @@ type forbiddenError struct{ cause error }
 
 func (e *forbiddenError) Error() string { return "signin: access denied: " + e.cause.Error() }
 func (e *forbiddenError) Unwrap() error { return e.cause }
-
-// unmet is the error that asks the user for what need asks for.
-func (need Requirement) unmet(reason Reason) *InteractionRequiredError {
-	e := &InteractionRequiredError{Reason: reason, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge), required: true}
-	return e.clone()
-}
 
 // meets reports what a user's session lacks: an *InteractionRequiredError for what
 // the user can mend, a *forbiddenError for what they cannot.
@@ -370,20 +343,96 @@ func (a *Auth) Shutdown(ctx context.Context) error {
 	return errors.Join(a.redeemer.flights.Wait(ctx), a.tokens.flights.Wait(ctx), a.chores.Wait(ctx))
 }
 
-// site, isSecure and requestPath are those of [sites] for a request that a
-// handler has.
-func (vs *visits) site(r *http.Request) site.Site { return vs.sites.Of(vs.entered(r)) }
-func (vs *visits) secure(r *http.Request) bool    { return vs.sites.IsSecure(vs.entered(r)) }
-func (vs *visits) requestPath(r *http.Request) string {
-	page, _ := vs.sites.Page(vs.entered(r))
-	return page
+// Recognize signs in, without asking them anything, visitors whom the issuer
+// knows already (prompt=none; OpenID Connect Core, 3.1.2.1). It is for pages
+// that serve everybody and greet those they know.
+//
+// It tries once in a browser session, at the second navigation: the first
+// sets the browser cookie, so that a client that keeps no cookies, a crawler
+// say, is never sent anywhere. Whoever is not recognised, or has signed out,
+// sees the page as it is; so does everybody while the issuer or the store
+// fails. The first answer sets a cookie, unless next lets caches share it
+// (Cache-Control: public): such a page recognises those only whom another page
+// has given the cookie.
+func (a *Auth) Recognize(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := a.visits.of(r.Context())
+		if v == nil || a.kind(r) != web.Navigation || r.Method != http.MethodGet {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if s, err := v.session(r.Context()); s != nil || err != nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		b := a.browsers.read(r)
+		switch {
+		case b == nil:
+			a.browsers.serve(next, w, r, &browser{secret: seal.Random(secretLen)})
+			return
+		case !b.asked && a.ready(r):
+			b.asked = true
+			web.BoundBody(w, r)
+			need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "none", silent: true}
+			a.challengeBrowser(w, r, b, need, a.returnTo(r))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
-// entered is a request as it came to Handler. What http.StripPrefix takes off
-// further in is the application's own affair: the callback is not there.
-func (vs *visits) entered(r *http.Request) *http.Request {
-	if v := vs.of(r.Context()); v != nil && v.r != nil {
-		return v.r
+// ready reports whether a challenge can begin.
+func (a *Auth) ready(r *http.Request) bool {
+	if a.visits.site(r).Fault() != nil {
+		return false
 	}
-	return r
+	meta, err := a.issuer.Metadata(r.Context())
+	return err == nil && meta.Unfit == nil
+}
+
+// strongEnough reports whether the sign-in was recent and strong enough.
+func (a *Auth) strongEnough(u *User, need Requirement) bool {
+	if need.MaxAge > 0 && (u.AuthTime.IsZero() || a.now().Sub(u.AuthTime) > need.MaxAge+a.cfg.ClockSkew) {
+		return false
+	}
+	return meetsACR(u, need.ACR)
+}
+
+// meetsACR reports whether the sign-in had one of the authentication context
+// classes asked for, if any were.
+func meetsACR(u *User, asked []string) bool {
+	return len(asked) == 0 || slices.Contains(asked, u.ACR) ||
+		slices.ContainsFunc(u.contexts, func(c string) bool { return oidc.AuthContext.MatchString(c) && slices.Contains(asked, c) })
+}
+
+// unmet is what a completed round trip did not bring though it was asked for.
+// A second one would bring no more.
+type unmet byte
+
+// They stand in the store for the copies of a callback.
+const (
+	unmetNothing unmet = iota
+	unmetScopes
+	unmetACR
+)
+
+func positive(d time.Duration) *time.Duration {
+	if d <= 0 {
+		return nil
+	}
+	return &d
+}
+
+// serveSettled serves next to a user who is signed in, and forgets the round
+// trips at whose end that is. Only a young session can have any, so that older
+// ones pay nothing.
+func (a *Auth) serveSettled(next http.Handler, w http.ResponseWriter, r *http.Request, s *session, now time.Time) {
+	if now.Sub(time.Unix(s.record.Created, 0)) <= loopWindow && a.kind(r) == web.Navigation {
+		if b := a.browsers.read(r); b != nil && b.need == loopSignIn && b.trips > 0 {
+			b.progressed()
+			a.browsers.serve(next, w, r, b)
+			return
+		}
+	}
+	next.ServeHTTP(w, r)
 }

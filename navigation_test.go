@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed454743b5/signin/internal/web"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -18,53 +19,53 @@ var requestKinds = []struct {
 	name   string
 	method string // empty: GET
 	header string // one "Name: value" a line
-	want   requestKind
+	want   web.Kind
 }{
-	{"navigation", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindNavigation},
-	{"navigation, HEAD", "HEAD", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindNavigation},
-	{"navigation behind a service worker", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, kindNavigation},
-	{"navigation in an app's web view", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nX-Requested-With: com.example.app\nAccept: " + htmlAccept, kindNavigation},
-	{"navigation of an old browser", "", "Accept: " + htmlAccept, kindNavigation},
-	{"navigation that asks to upgrade to https", "", "Upgrade-Insecure-Requests: 1\nAccept: " + htmlAccept, kindNavigation},
-	{"text browser", "", "Accept: text/html, text/plain, */*;q=0.01", kindNavigation},
-	{"form", "POST", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindSubmission},
-	{"form of an old browser", "POST", "Accept: " + htmlAccept, kindSubmission},
-	{"form behind a service worker", "POST", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, kindSubmission},
+	{"navigation", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, web.Navigation},
+	{"navigation, HEAD", "HEAD", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, web.Navigation},
+	{"navigation behind a service worker", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, web.Navigation},
+	{"navigation in an app's web view", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nX-Requested-With: com.example.app\nAccept: " + htmlAccept, web.Navigation},
+	{"navigation of an old browser", "", "Accept: " + htmlAccept, web.Navigation},
+	{"navigation that asks to upgrade to https", "", "Upgrade-Insecure-Requests: 1\nAccept: " + htmlAccept, web.Navigation},
+	{"text browser", "", "Accept: text/html, text/plain, */*;q=0.01", web.Navigation},
+	{"form", "POST", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, web.Submission},
+	{"form of an old browser", "POST", "Accept: " + htmlAccept, web.Submission},
+	{"form behind a service worker", "POST", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, web.Submission},
 
-	{"fetch, cors", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: */*", kindOther},
-	{"fetch, same-origin", "", "Sec-Fetch-Mode: same-origin\nSec-Fetch-Dest: empty\nAccept: */*", kindOther},
-	{"fetch, no-cors", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: empty\nAccept: */*", kindOther},
-	{"fetch of HTML", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: text/html", kindOther},
-	{"fetch, POST", "POST", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: */*", kindOther},
-	{"XHR", "", "X-Requested-With: XMLHttpRequest\nAccept: application/json, text/javascript, */*; q=0.01", kindOther},
-	{"XHR for HTML, old browser", "", "X-Requested-With: XMLHttpRequest\nAccept: text/html, */*; q=0.01", kindOther},
-	{"EventSource", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: text/event-stream", kindOther},
-	{"EventSource of an old browser", "", "Accept: text/event-stream", kindOther},
-	{"WebSocket", "", "Upgrade: websocket\nConnection: Upgrade\nAccept: " + htmlAccept, kindOther},
-	{"WebSocket with Fetch Metadata", "", "Upgrade: websocket\nSec-Fetch-Mode: websocket\nSec-Fetch-Dest: websocket", kindOther},
-	{"prefetch", "", "Sec-Purpose: prefetch\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindOther},
-	{"prefetch by proxy", "", "Sec-Purpose: prefetch;anonymous-client-ip\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, kindOther},
-	{"prerender", "", "Sec-Purpose: prefetch;prerender\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, kindOther},
-	{"prefetch, as Safari says it", "", "Purpose: prefetch\nAccept: " + htmlAccept, kindOther},
-	{"prefetch, as Firefox said it", "", "X-Moz: prefetch\nAccept: " + htmlAccept, kindOther},
-	{"image", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: image\nAccept: image/avif,image/webp,*/*;q=0.8", kindOther},
-	{"image, old browser", "", "Accept: image/webp,*/*;q=0.8", kindOther},
-	{"script", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: script\nAccept: */*", kindOther},
-	{"frame", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: iframe\nAccept: " + htmlAccept, kindOther},
-	{"old frame", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: frame\nAccept: " + htmlAccept, kindOther},
-	{"object", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: object\nAccept: " + htmlAccept, kindOther},
-	{"curl", "", "Accept: */*", kindOther},
-	{"curl -I", "HEAD", "Accept: */*", kindOther},
-	{"no headers at all", "", "", kindOther},
-	{"API client", "", "Accept: application/json", kindOther},
-	{"API client that would take HTML", "", "Accept: application/json, text/html;q=0.5", kindOther},
-	{"client that refuses HTML", "", "Accept: text/html;q=0.0, text/plain", kindOther},
-	{"gRPC-web", "POST", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nContent-Type: application/grpc-web+proto\nX-Grpc-Web: 1\nAccept: application/grpc-web+proto", kindOther},
-	{"gRPC-web outside a browser", "POST", "Content-Type: application/grpc-web-text\nAccept: */*", kindOther},
-	{"preflight", "OPTIONS", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccess-Control-Request-Method: GET", kindOther},
-	{"OPTIONS", "OPTIONS", "Accept: " + htmlAccept, kindOther},
-	{"PUT", "PUT", "Accept: " + htmlAccept, kindOther},
-	{"DELETE", "DELETE", "Accept: */*", kindOther},
+	{"fetch, cors", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: */*", web.Other},
+	{"fetch, same-origin", "", "Sec-Fetch-Mode: same-origin\nSec-Fetch-Dest: empty\nAccept: */*", web.Other},
+	{"fetch, no-cors", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: empty\nAccept: */*", web.Other},
+	{"fetch of HTML", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: text/html", web.Other},
+	{"fetch, POST", "POST", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: */*", web.Other},
+	{"XHR", "", "X-Requested-With: XMLHttpRequest\nAccept: application/json, text/javascript, */*; q=0.01", web.Other},
+	{"XHR for HTML, old browser", "", "X-Requested-With: XMLHttpRequest\nAccept: text/html, */*; q=0.01", web.Other},
+	{"EventSource", "", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccept: text/event-stream", web.Other},
+	{"EventSource of an old browser", "", "Accept: text/event-stream", web.Other},
+	{"WebSocket", "", "Upgrade: websocket\nConnection: Upgrade\nAccept: " + htmlAccept, web.Other},
+	{"WebSocket with Fetch Metadata", "", "Upgrade: websocket\nSec-Fetch-Mode: websocket\nSec-Fetch-Dest: websocket", web.Other},
+	{"prefetch", "", "Sec-Purpose: prefetch\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, web.Other},
+	{"prefetch by proxy", "", "Sec-Purpose: prefetch;anonymous-client-ip\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: empty\nAccept: " + htmlAccept, web.Other},
+	{"prerender", "", "Sec-Purpose: prefetch;prerender\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document\nAccept: " + htmlAccept, web.Other},
+	{"prefetch, as Safari says it", "", "Purpose: prefetch\nAccept: " + htmlAccept, web.Other},
+	{"prefetch, as Firefox said it", "", "X-Moz: prefetch\nAccept: " + htmlAccept, web.Other},
+	{"image", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: image\nAccept: image/avif,image/webp,*/*;q=0.8", web.Other},
+	{"image, old browser", "", "Accept: image/webp,*/*;q=0.8", web.Other},
+	{"script", "", "Sec-Fetch-Mode: no-cors\nSec-Fetch-Dest: script\nAccept: */*", web.Other},
+	{"frame", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: iframe\nAccept: " + htmlAccept, web.Other},
+	{"old frame", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: frame\nAccept: " + htmlAccept, web.Other},
+	{"object", "", "Sec-Fetch-Mode: navigate\nSec-Fetch-Dest: object\nAccept: " + htmlAccept, web.Other},
+	{"curl", "", "Accept: */*", web.Other},
+	{"curl -I", "HEAD", "Accept: */*", web.Other},
+	{"no headers at all", "", "", web.Other},
+	{"API client", "", "Accept: application/json", web.Other},
+	{"API client that would take HTML", "", "Accept: application/json, text/html;q=0.5", web.Other},
+	{"client that refuses HTML", "", "Accept: text/html;q=0.0, text/plain", web.Other},
+	{"gRPC-web", "POST", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nContent-Type: application/grpc-web+proto\nX-Grpc-Web: 1\nAccept: application/grpc-web+proto", web.Other},
+	{"gRPC-web outside a browser", "POST", "Content-Type: application/grpc-web-text\nAccept: */*", web.Other},
+	{"preflight", "OPTIONS", "Sec-Fetch-Mode: cors\nSec-Fetch-Dest: empty\nAccess-Control-Request-Method: GET", web.Other},
+	{"OPTIONS", "OPTIONS", "Accept: " + htmlAccept, web.Other},
+	{"PUT", "PUT", "Accept: " + htmlAccept, web.Other},
+	{"DELETE", "DELETE", "Accept: */*", web.Other},
 }
 
 func headerOf(lines string) http.Header {
@@ -85,7 +86,7 @@ func TestKindOf(t *testing.T) {
 		}
 		r := httptest.NewRequest(method, "https://app.example.test/me", nil)
 		r.Header = headerOf(tc.header)
-		if got := kindOf(r); got != tc.want {
+		if got := web.KindOf(r); got != tc.want {
 			t.Errorf("%s: kind %d, want %d", tc.name, got, tc.want)
 		}
 	}
@@ -112,11 +113,11 @@ func TestWhoGetsARedirect(t *testing.T) {
 		res.Body.Close()
 		content := res.Header.Get("Content-Type")
 		switch tc.want {
-		case kindNavigation:
+		case web.Navigation:
 			if res.StatusCode != http.StatusSeeOther || !strings.HasPrefix(res.Header.Get("Location"), a.issuer.EndpointURL(signintest.EndpointAuthorize)+"?") {
 				t.Errorf("%s: %d to %.60q, want 303 to the issuer", tc.name, res.StatusCode, res.Header.Get("Location"))
 			}
-		case kindSubmission:
+		case web.Submission:
 			if res.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(content, "text/html") || res.Header.Get("Location") != "" {
 				t.Errorf("%s: %d %s, want a 401 page", tc.name, res.StatusCode, content)
 			}

@@ -10,20 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
 const (
-	// redemptionLimit is how long tokens in hand are offered to a store that
-	// fails.
-	redemptionLimit = 10 * time.Minute
-
-	// claimLifetime keeps the claim on a state for as long as the state could
-	// be presented, and then some.
-	claimLifetime = stateLifetime + 30*time.Minute
-
 	// refusedLifetime is how long a code that the issuer has refused is
 	// remembered, by this process only.
 	refusedLifetime = time.Minute
@@ -309,4 +302,33 @@ func homeAccount(clientInfo string) string {
 		return ""
 	}
 	return info.UID + "." + info.UTID
+}
+
+func (rd *redeemer) expect(tx *transaction, b *browser) oidc.Expectation {
+	return oidc.Expectation{Nonce: b.nonce(tx.ID), MaxAge: tx.MaxAge, Challenged: tx.began()}
+}
+
+// challengeScopes are the sign-in's and those needed. Scopes of a resource
+// named in the request stand alone with the reserved ones: the issuer would
+// take the others for that resource's.
+func (rd *redeemer) challengeScopes(tx *transaction) []string {
+	var scopes []string
+	for _, s := range rd.scopes {
+		if tx.Resource == "" || family.Reserved(s) {
+			scopes = append(scopes, s)
+		}
+	}
+	if tx.Interactive && rd.tokens.written.PerAPI() {
+		// Who is signed in is asked for what a page needs. The sign-in's scopes go
+		// along where they can.
+		return rd.tokens.written.Together(tx.Scopes, scopes)
+	}
+	return rd.tokens.written.Together(scopes, tx.Scopes)
+}
+
+// tokenScopes are those of a challenge's that its token is for: all of them, or
+// those of one API. That is the page's where a page asked for more than the
+// sign-in, else the site's.
+func (rd *redeemer) tokenScopes(tx *transaction) []string {
+	return rd.tokens.written.OneAPI(rd.challengeScopes(tx))
 }

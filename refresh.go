@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -267,14 +266,6 @@ func (rs *records) endLater(ctx context.Context, s *session) {
 			rs.unindexLater(ctx, s)
 		}
 	})
-}
-
-func cloneParams(params url.Values) url.Values {
-	c := maps.Clone(params)
-	for name, values := range c {
-		c[name] = slices.Clone(values)
-	}
-	return c
 }
 
 // refreshScopes are those to send. None, if a held token covers the request

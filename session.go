@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -15,7 +14,6 @@ import (
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
-	"golang.org/x/oauth2"
 )
 
 const (
@@ -28,111 +26,6 @@ const (
 	// maxCookie bounds what we look at of a cookie.
 	maxCookie = 4096
 )
-
-// visits are those of one Auth: where its site is, and how a session is read.
-type visits struct {
-	sites  site.Sites
-	tokens *tokens
-	load   func(context.Context, *http.Request) (*session, error)
-	now    func() time.Time
-}
-
-// visit is what Handler puts into a request's context. It is that context
-// itself, for every request pays for one. Nothing is read before somebody
-// asks, so that public pages and assets cost nothing and stay up when the
-// store does not.
-type visit struct {
-	context.Context // of the request as it came to Handler
-
-	visits *visits
-	r      *http.Request
-
-	// For NewContext.
-	user   *User
-	source oauth2.TokenSource
-
-	mu   sync.Mutex
-	s    *session // guarded by mu, with what follows
-	err  error
-	read time.Time
-}
-
-type (
-	visitKey struct{}                 // of the innermost visit
-	authKey  struct{ visits *visits } // of the innermost visit of one Auth
-)
-
-// Value implements [context.Context].
-func (v *visit) Value(key any) any {
-	switch key := key.(type) {
-	case visitKey:
-		return v
-	case authKey:
-		if v.source != nil {
-			return nil // NewContext's hides the real ones
-		}
-		if v.visits == key.visits {
-			return v
-		}
-	}
-	return v.Context.Value(key)
-}
-
-func visitFrom(ctx context.Context) *visit {
-	v, _ := ctx.Value(visitKey{}).(*visit)
-	return v
-}
-
-// of returns the visit of one Auth, which need not be the innermost.
-func (vs *visits) of(ctx context.Context) *visit {
-	v, _ := ctx.Value(authKey{vs}).(*visit)
-	return v
-}
-
-// madeUp returns the visit of NewContext if that is the innermost.
-func madeUp(ctx context.Context) *visit {
-	if v := visitFrom(ctx); v != nil && v.source != nil {
-		return v
-	}
-	return nil
-}
-
-// session returns the request's session, or nil. It is read once.
-func (v *visit) session(ctx context.Context) (*session, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.read.IsZero() {
-		v.load(ctx, v.visits.now())
-	}
-	return v.s, v.err
-}
-
-// current is session for a token source, which may outlive its request: it
-// does not end with ctx, and what was read long ago is read again.
-func (v *visit) current(ctx context.Context, now time.Time) (*session, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.read.IsZero() || now.Sub(v.read) > rereadAfter {
-		v.load(context.WithoutCancel(ctx), now)
-	}
-	return v.s, v.err
-}
-
-// load reads the session; v.mu is held.
-func (v *visit) load(ctx context.Context, now time.Time) {
-	v.s, v.err = v.visits.load(ctx, v.r)
-	v.read = now
-	if v.err != nil && ctx.Err() != nil {
-		v.read = time.Time{} // one impatient caller does not speak for the request
-	}
-}
-
-// renew replaces what has been read by what a refresh made of it.
-func (v *visit) renew(s *session) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.s, v.err, v.read = s, nil, v.visits.now()
-}
 
 // load reads the session that a request's cookie names. An unreadable cookie,
 // or one whose record is gone, is nobody; a failing store is an error.
@@ -383,4 +276,35 @@ func (a *Auth) sessionFor(r *http.Request) (*session, error) {
 		return v.session(r.Context())
 	}
 	return a.sess.load(r.Context(), r)
+}
+
+// whyLoop looks at what the last round trip of a browser left behind. s is the
+// request's session, if there is one.
+func (sc *sessionCookies) whyLoop(r *http.Request, b *browser, s *session) *loopError {
+	switch {
+	case s != nil:
+		return loopNotEnough
+	case b.stale:
+		return loopStale
+	}
+	c, err := sc.recall(r)
+	switch {
+	case err != nil:
+		return loopUnknown
+	case c.secret == nil && cookieValue(r, sc.name(sc.visits.secure(r))) != "":
+		return loopOtherKeys
+	case c.secret == nil:
+		return loopNoCookie
+	}
+	sealed, err := once.ReadFresh(r.Context(), sc.store, c.key)
+	switch {
+	case err != nil:
+		return loopUnknown
+	case sealed == nil:
+		return loopNoRecord
+	}
+	if _, err = sc.records.open(c.secret, c.key, sealed); err != nil {
+		return loopOtherKeys
+	}
+	return loopUnknown
 }

@@ -2,17 +2,21 @@ package signin
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
+	"github.com/seed454743b5/signin/internal/web"
 )
-
-// maxHint bounds an ID token that travels in a URL.
-const maxHint = 4 << 10
 
 // SignOut ends the session of the browser, here and at the issuer (OpenID
 // Connect RP-Initiated Logout 1.0). It ends also what the user started beside
@@ -29,7 +33,7 @@ const maxHint = 4 << 10
 // refused. If the store fails, the browser's session stays and the answer is
 // 503; a second attempt ends all.
 func (a *Auth) SignOut(w http.ResponseWriter, r *http.Request) {
-	boundBody(w, r)
+	web.BoundBody(w, r)
 	here := a.visits.requestPath(r)
 	switch r.Method {
 	case http.MethodPost:
@@ -160,24 +164,6 @@ func (a *Auth) endSession(r *http.Request) (*session, error) {
 	return s, nil
 }
 
-// besides is what the user of s started beside it: two tabs that signed in at
-// once made two sessions, and the cookie of one took the place of the other's.
-// Of a browser without a session it is what came from that browser. Anybody can
-// make up a browser cookie, so a sign-in under way does not count there: it
-// would make a stranger write.
-func (rs *records) besides(s *session, browser []byte) *ending {
-	others := func(e indexed) bool { return s == nil || e.Key != s.key }
-	switch {
-	case s != nil && s.user.sid != "":
-		return rs.newEnding(indexSID, s.user.sid, true, others)
-	case s != nil:
-		return rs.newEnding(indexBrowser, string(s.record.Browser), true, others)
-	case browser != nil:
-		return rs.newEnding(indexBrowser, string(browser), false, others)
-	}
-	return &ending{ended: map[string]bool{}} // nothing
-}
-
 // endSessionURL is the issuer's logout page, or ours if it has none or cannot
 // be asked: here the user is signed out already.
 func (a *Auth) endSessionURL(r *http.Request, s *session, home site.Site) string {
@@ -214,4 +200,163 @@ func (a *Auth) endSessionURL(r *http.Request, s *session, home site.Site) string
 	}
 	u.RawQuery = q.Encode()
 	return u.String()
+}
+
+// logoutLimit bounds one front-channel logout, which goes on without the frame
+// that asked for it.
+const logoutLimit = 30 * time.Second
+
+// SignOutUser ends all sessions of a user, on all replicas. issuer is the iss
+// of the user's ID tokens. The issuer is not told: its own session goes on.
+// After an error some sessions may be left; call it again.
+func (a *Auth) SignOutUser(ctx context.Context, issuer, subject string) error {
+	n, err := a.records.endIndexed(ctx, indexUser, userValue(issuer, subject))
+	if n > 0 {
+		a.report.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: issuer, Subject: subject}})
+	}
+	if err != nil {
+		return fmt.Errorf("signin: signing a user out: %w", err)
+	}
+	return nil
+}
+
+// backChannelLogout takes a logout token from the issuer (OpenID Connect
+// Back-Channel Logout 1.0, 2.5 to 2.8).
+func (a *Auth) backChannelLogout(w http.ResponseWriter, r *http.Request) {
+	site.NoStore(w)
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		http.Error(w, "POST only", http.StatusMethodNotAllowed)
+		return
+	}
+	err := a.logoutByToken(r)
+	_, store := errors.AsType[*once.StoreError](err)
+	_, keys := errors.AsType[*oidc.Error](err)
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusOK)
+	case store || keys: // the token may be good: the issuer should try again
+		a.report.event(r.Context(), Event{Name: EventRejected, Page: "backchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
+	default:
+		a.report.event(r.Context(), Event{Name: EventRejected, Page: "backchannel-logout", Status: http.StatusBadRequest, Err: err})
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, `{"error":"invalid_request"}`+"\n")
+	}
+}
+
+func (a *Auth) logoutByToken(r *http.Request) error {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
+		return errors.New("not a form")
+	}
+	body, err := web.ReadForm(r)
+	if err != nil || len(body) > web.MaxForm {
+		return errors.New("form too large or cut off")
+	}
+	form, err := url.ParseQuery(body)
+	if err != nil || len(form["logout_token"]) != 1 {
+		return errors.New("want one logout_token")
+	}
+	// Not the request's: once the token id is used up, the rest must be done.
+	ctx := context.WithoutCancel(r.Context())
+	meta, err := a.issuer.Metadata(ctx)
+	if err != nil {
+		return err
+	}
+	token, err := a.issuer.VerifyLogoutToken(ctx, meta, form.Get("logout_token"))
+	if err != nil {
+		return err
+	}
+	// Whoever keeps a token must not be able to end later sessions with it. It
+	// is marked as used when all is done: until then the issuer may try again.
+	mark := seal.StoreKey("j", append(a.party, "\x00"+token.Issuer+"\x00"+token.ID...))
+	used, err := once.ReadFresh(ctx, a.store, mark)
+	if err != nil {
+		return err
+	}
+	if used != nil {
+		return errors.New("logout token: jti was used before")
+	}
+	if err := a.records.checkLogoutAlg(ctx, token); err != nil {
+		return err
+	}
+	if token.SessionID != "" {
+		_, err = a.records.endIndexed(ctx, indexSID, token.SessionID)
+	}
+	switch user := userValue(token.Issuer, token.Subject); {
+	case err != nil || token.Subject == "":
+	case token.SessionID == "":
+		_, err = a.records.endIndexed(ctx, indexUser, user)
+	default:
+		// Beside a sid the user is meant only where their ID tokens had none. A
+		// sign-in under way is another session: some issuers send this late.
+		_, err = a.records.endListed(ctx, indexUser, user, false, func(e indexed) bool { return !e.SID })
+	}
+	if err == nil {
+		_, _, err = once.Swap(ctx, a.store, mark, nil, []byte{claimDone}, 2*(oidc.LogoutAge+a.cfg.ClockSkew))
+	}
+	if err != nil {
+		return err
+	}
+	a.report.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: token.Issuer, Subject: token.Subject}})
+	return nil
+}
+
+// frontChannelLogout is loaded by the issuer's logout page in a frame (OpenID
+// Connect Front-Channel Logout 1.0). The session cookie does not arrive there,
+// so iss and sid say which session ends. A sid is known to the issuer, the
+// browser and us.
+func (a *Auth) frontChannelLogout(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	site.NoStore(w)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Security-Policy", "default-src 'none'")
+	if r.Method != http.MethodGet {
+		h.Set("Allow", "GET")
+		http.Error(w, "GET only", http.StatusMethodNotAllowed)
+		return
+	}
+	err := a.logoutByName(r)
+	_, store := errors.AsType[*once.StoreError](err)
+	_, issuer := errors.AsType[*oidc.Error](err)
+	switch {
+	case err == nil:
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		io.WriteString(w, "<!DOCTYPE html><title>Signed out</title><p>Signed out.\n")
+	case store || issuer:
+		a.report.event(r.Context(), Event{Name: EventRejected, Page: "frontchannel-logout", Status: http.StatusServiceUnavailable, Err: err})
+		h.Set("Retry-After", "5")
+		http.Error(w, "temporarily unavailable", http.StatusServiceUnavailable)
+	default:
+		http.Error(w, "want iss and sid", http.StatusBadRequest)
+	}
+}
+
+// logoutByName ends the sessions that iss and sid name. Anybody can ask for
+// that, with any sid. So it reads first and writes nothing where no session
+// stands under the sid, and requests for one sid share one call. A sign-in that
+// is under way then goes on; a logout token, which is signed, ends that too.
+func (a *Auth) logoutByName(r *http.Request) error {
+	q := r.URL.Query()
+	sid := q.Get("sid")
+	if sid == "" || len(sid) > 1024 || len(q["sid"]) > 1 || len(q["iss"]) > 1 {
+		return errors.New("front-channel logout: want one sid")
+	}
+	meta, err := a.issuer.Metadata(r.Context())
+	if err != nil {
+		return err
+	}
+	// Entra sends sid alone. Anybody else must say iss, too (Front-Channel
+	// Logout, 2): another issuer may have the same sid.
+	if !meta.Rule.Names(q.Get("iss")) && (q.Has("iss") || !meta.Rule.Family.BareSID) {
+		return errors.New("front-channel logout: another issuer")
+	}
+	// The frame may be gone before all is done.
+	_, err = a.chores.Do(r.Context(), "sid."+sid, logoutLimit, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, a.records.endSID(ctx, sid)
+	})
+	return err
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/web"
 	"github.com/seed454743b5/signin/signintest"
 )
 
@@ -247,7 +248,7 @@ func (s *strangers) holdsNothing(t *testing.T, target string) {
 		}
 		start := time.Now()
 		_ = client.SetReadDeadline(start.Add(time.Hour))
-		if _, err := io.Copy(io.Discard, bufio.NewReader(client)); err != nil || time.Since(start) > bodyTime+5*time.Second {
+		if _, err := io.Copy(io.Discard, bufio.NewReader(client)); err != nil || time.Since(start) > web.BodyTime+5*time.Second {
 			t.Errorf("%.60q holds its connection for %v: %v", sent, time.Since(start), err)
 		}
 		client.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"golang.org/x/oauth2"
 )
 
 // tokens obtains access tokens and gives refresh tokens back. There is one way
@@ -261,3 +262,8 @@ func (ts *tokens) revoke(ctx context.Context, meta *oidc.Metadata, refresh strin
 		}
 	})
 }
+
+// failing is a token source that has nothing.
+type failing struct{ err error }
+
+func (f failing) Token() (*oauth2.Token, error) { return nil, ownCopy(f.err) }

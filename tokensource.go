@@ -3,8 +3,9 @@ package signin
 import (
 	"context"
 	"errors"
-	"net/url"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -24,37 +25,6 @@ import (
 // is still valid.
 func TokenSource(ctx context.Context, scopes ...string) oauth2.TokenSource {
 	return TokenRequest{Scopes: scopes}.Source(ctx)
-}
-
-// TokenRequest is what [TokenSource] is asked for, where scopes do not say it
-// all. The zero value asks for the token of the sign-in.
-type TokenRequest struct {
-	// Scopes the token must have been granted, one in each element. At Entra and
-	// Azure AD B2C they must be of one API.
-	Scopes []string
-
-	// Resource is the API the token is for (RFC 8707). Empty leaves it to the
-	// scopes.
-	Resource string
-
-	// Claims is a claims request that a held token does not satisfy, as an
-	// API's claims challenge carries it. JSON.
-	Claims string
-
-	// Params are further parameters of the token request, such as audience. A
-	// token obtained with Params serves only requests with the same ones.
-	Params url.Values
-
-	// Refresh asks for a new token though one is held.
-	Refresh bool
-
-	// reject is an access token known to be refused by its API.
-	reject string
-}
-
-// needs is the error that asks the user for what req asks for.
-func (req *TokenRequest) needs(reason Reason, claims string, cause error) *InteractionRequiredError {
-	return &InteractionRequiredError{Reason: reason, Scopes: slices.Clone(req.Scopes), Resource: req.Resource, Claims: claims, Cause: cause}
 }
 
 // Source returns a source for the user signed in to the request of ctx, as
@@ -133,4 +103,32 @@ func HeldTokens(ctx context.Context) ([]TokenInfo, error) {
 		infos = append(infos, TokenInfo{apiScopes(t.Scopes), t.Resource, t.token().Expiry})
 	}
 	return infos, nil
+}
+
+// AppTokenSource returns a source of access tokens for the application
+// itself, by client credentials (RFC 6749, 4.4), for what is done in nobody's
+// name. For Entra there is one scope, the API's name and /.default, such as
+// "https://graph.microsoft.com/.default", and the issuer must be one tenant.
+//
+// There is one token for a set of scopes in this process and, through
+// [Config].Store, on all replicas, where it is encrypted under [Config].Keys.
+// It is renewed in the background before it expires, once however many ask.
+// While it is valid a failure to renew it is not reported, and a store that
+// fails only costs each replica a token of its own.
+//
+// Token never asks for interaction: an error is the issuer's, of which an
+// [*oauth2.RetrieveError] tells more, or a temporary failure. The source is
+// never nil, may be used concurrently, and needs no request.
+func (a *Auth) AppTokenSource(scopes ...string) oauth2.TokenSource {
+	if a.cfg.Credential == nil {
+		return failing{errors.New("signin: app token: Config.Credential is nil: a public client has no tokens of its own")}
+	}
+	scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
+	if err := checkScopes(scopes); err != nil {
+		return failing{fmt.Errorf("signin: app token: %w", err)}
+	}
+	if a.tokens.written.Mixed(scopes) {
+		return failing{fmt.Errorf("signin: app token: scopes %s belong to several APIs, and a token is for one", strings.Join(scopes, " "))}
+	}
+	return a.tokens.apps.source(a.tokens, scopes)
 }

@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/seed454743b5/signin/internal/site"
+	"github.com/seed454743b5/signin/internal/wwwauth"
 	"golang.org/x/oauth2"
 )
 
@@ -133,18 +135,18 @@ func (t *Transport) afresh(resp *http.Response, sent *oauth2.Token) (*TokenReque
 	if resp.StatusCode != http.StatusUnauthorized {
 		return nil, nil
 	}
-	c := bearerChallenge(resp.Header)
+	c := wwwauth.Bearer(resp.Header)
 	if c == nil {
 		return nil, nil
 	}
 	again := t.Request
 	again.Refresh, again.reject = false, sent.AccessToken
 	// What the challenge carries says more than what its error is called.
-	claims, name := c.claims(), c.params["error"]
+	claims, name := c.Claims(), c.Params["error"]
 	switch {
-	case c.asksStepUp() || claims == "" && name == "insufficient_user_authentication":
+	case c.AsksStepUp() || claims == "" && name == "insufficient_user_authentication":
 		need := again.needs(ReasonClaims, cmp.Or(claims, again.Claims), errAPIChallenge)
-		c.stepUp(need)
+		stepUp(c, need)
 		return nil, need
 	case claims != "":
 		again.Claims = claims
@@ -316,5 +318,21 @@ func discard(resp *http.Response) {
 func closeBody(req *http.Request) {
 	if req.Body != nil {
 		req.Body.Close()
+	}
+}
+
+// stepUp is what an insufficient_user_authentication challenge asks for (RFC
+// 9470, 3). Without any of it, a fresh sign-in is all that can be meant.
+func stepUp(c *wwwauth.Challenge, need *InteractionRequiredError) {
+	for _, acr := range strings.Fields(c.Params["acr_values"]) {
+		if validScope(acr) && len(need.ACR) < 16 {
+			need.ACR = append(need.ACR, acr)
+		}
+	}
+	if n, err := strconv.ParseUint(c.Params["max_age"], 10, 31); err == nil {
+		need.MaxAge = new(time.Duration(n) * time.Second)
+	}
+	if len(need.ACR) == 0 && need.MaxAge == nil {
+		need.Prompt = "login"
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/wwwauth"
 	"github.com/seed454743b5/signin/signintest"
 	"golang.org/x/oauth2"
 )
@@ -419,25 +420,25 @@ func TestParseChallenges(t *testing.T) {
 		{[]string{`Bearer a=b, =c`}, "bearer{a=b}"},
 		{[]string{"Bearer a=\"b\x00\""}, ""},
 		{[]string{`realm="x"`}, ""},
-		{[]string{strings.Repeat("x", maxAuthHeader+1)}, ""},
+		{[]string{strings.Repeat("x", wwwauth.MaxAuthHeader+1)}, ""},
 	} {
-		if got := describe(parseChallenges(tc.in)); got != tc.want {
+		if got := describe(wwwauth.Parse(tc.in)); got != tc.want {
 			t.Errorf("%q:\n got %s\nwant %s", tc.in, got, tc.want)
 		}
 	}
-	if n := len(parseChallenges([]string{strings.Repeat("a,", 1000)})); n != maxAuthChallenges {
-		t.Errorf("%d challenges, want %d", n, maxAuthChallenges)
+	if n := len(wwwauth.Parse([]string{strings.Repeat("a,", 1000)})); n != wwwauth.MaxAuthChallenges {
+		t.Errorf("%d challenges, want %d", n, wwwauth.MaxAuthChallenges)
 	}
 }
 
-func describe(all []authChallenge) string {
+func describe(all []wwwauth.Challenge) string {
 	var out []string
 	for _, c := range all {
 		var params []string
-		for _, name := range slices.Sorted(maps.Keys(c.params)) {
-			params = append(params, name+"="+c.params[name])
+		for _, name := range slices.Sorted(maps.Keys(c.Params)) {
+			params = append(params, name+"="+c.Params[name])
 		}
-		out = append(out, c.scheme+"{"+strings.Join(params, " ")+"}")
+		out = append(out, c.Scheme+"{"+strings.Join(params, " ")+"}")
 	}
 	return strings.Join(out, " ")
 }
@@ -451,23 +452,23 @@ func FuzzParseChallenges(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		first := parseChallenges([]string{s})
-		if len(first) > maxAuthChallenges {
+		first := wwwauth.Parse([]string{s})
+		if len(first) > wwwauth.MaxAuthChallenges {
 			t.Fatalf("%d challenges", len(first))
 		}
 		var again []string
 		for _, c := range first {
 			var params []string
-			for _, name := range slices.Sorted(maps.Keys(c.params)) {
-				params = append(params, name+`="`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(c.params[name])+`"`)
+			for _, name := range slices.Sorted(maps.Keys(c.Params)) {
+				params = append(params, name+`="`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(c.Params[name])+`"`)
 			}
-			again = append(again, strings.TrimSpace(c.scheme+" "+strings.Join(params, ", ")))
+			again = append(again, strings.TrimSpace(c.Scheme+" "+strings.Join(params, ", ")))
 		}
-		if text := strings.Join(again, ", "); len(text) <= maxAuthHeader {
-			if got, want := describe(parseChallenges([]string{text})), describe(first); got != want {
+		if text := strings.Join(again, ", "); len(text) <= wwwauth.MaxAuthHeader {
+			if got, want := describe(wwwauth.Parse([]string{text})), describe(first); got != want {
 				t.Errorf("%q: %s\nas %q: %s", s, want, text, got)
 			}
 		}
-		bearerChallenge(http.Header{"Www-Authenticate": {s}})
+		wwwauth.Bearer(http.Header{"Www-Authenticate": {s}})
 	})
 }

@@ -1,14 +1,11 @@
 package signin
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
 	"time"
-
-	"golang.org/x/oauth2"
 
 	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
@@ -100,14 +97,6 @@ func (u *User) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("iss", u.Issuer), slog.String("sub", u.Subject))
 }
 
-// UserFromContext returns who is signed in. It is nil if nobody is, and also
-// if the store fails, which [LookupUser] tells apart: below [Auth.RequireUser]
-// neither happens. The record is read at the first call of a request.
-func UserFromContext(ctx context.Context) *User {
-	u, _ := LookupUser(ctx)
-	return u
-}
-
 // loginHint is what the issuer recognises the user by.
 func (u *User) loginHint() string {
 	var claims struct {
@@ -123,41 +112,3 @@ func (u *User) loginHint() string {
 	}
 	return ""
 }
-
-// LookupUser returns who is signed in, and nil without an error if nobody is.
-// The error reports a store that fails: who is signed in is not known then,
-// and the page should say 503, not "signed out".
-func LookupUser(ctx context.Context) (*User, error) {
-	v := visitFrom(ctx)
-	if v == nil {
-		return nil, nil
-	}
-	if v.source != nil {
-		return v.user, nil
-	}
-	s, err := v.session(ctx)
-	if err != nil || s == nil {
-		return nil, err
-	}
-	return s.user, nil
-}
-
-// NewContext returns a context in which user is signed in and every
-// [TokenSource] is source, for tests of handlers. Nil values stand for
-// nobody and for a source that asks for a sign-in.
-//
-// It is good for handlers below [Auth.Handler], too, which leaves it as it
-// is, and below [Auth.RequireUser] and [Auth.Require]: nobody is challenged,
-// and a user must meet the [Requirement]. A required scope counts as granted
-// if source returns a token.
-func NewContext(ctx context.Context, user *User, source oauth2.TokenSource) context.Context {
-	if source == nil {
-		source = failing{&InteractionRequiredError{Reason: ReasonSignIn}}
-	}
-	return &visit{Context: ctx, user: user, source: source}
-}
-
-// failing is a token source that has nothing.
-type failing struct{ err error }
-
-func (f failing) Token() (*oauth2.Token, error) { return nil, ownCopy(f.err) }

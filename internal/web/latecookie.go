@@ -1,4 +1,4 @@
-package signin
+package web
 
 import (
 	"bufio"
@@ -9,52 +9,57 @@ import (
 	"strings"
 )
 
-// lateCookie sets the browser cookie in an answer of the application, when its
+// LateCookie sets the browser cookie in an answer of the application, when its
 // headers are known: a cache that shares a public page would give one browser's
 // cookie to all. There the cookie waits for another page. This is the one place
 // where a ResponseWriter of the application is wrapped, for one answer to a
 // browser that has no cookie or has just signed in.
-type lateCookie struct {
+type LateCookie struct {
 	http.ResponseWriter
 	write func() // the cookie; nil: done
 }
 
-func (w *lateCookie) WriteHeader(status int) {
+// NewLateCookie returns w with a cookie that write sets.
+func NewLateCookie(w http.ResponseWriter, write func()) *LateCookie {
+	return &LateCookie{w, write}
+}
+
+func (w *LateCookie) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
-		w.settle()
+		w.Settle()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *lateCookie) Write(b []byte) (int, error) {
-	w.settle()
+func (w *LateCookie) Write(b []byte) (int, error) {
+	w.Settle()
 	return w.ResponseWriter.Write(b)
 }
 
 // ReadFrom implements [io.ReaderFrom], so that files still go by sendfile.
-func (w *lateCookie) ReadFrom(r io.Reader) (int64, error) {
-	w.settle()
+func (w *LateCookie) ReadFrom(r io.Reader) (int64, error) {
+	w.Settle()
 	return io.Copy(w.ResponseWriter, r)
 }
 
-func (w *lateCookie) FlushError() error {
-	w.settle()
+func (w *LateCookie) FlushError() error {
+	w.Settle()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 // Flush implements [http.Flusher].
-func (w *lateCookie) Flush() { _ = w.FlushError() }
+func (w *LateCookie) Flush() { _ = w.FlushError() }
 
 // Hijack implements [http.Hijacker].
-func (w *lateCookie) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w *LateCookie) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.write = nil
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
 // Unwrap is for [http.ResponseController].
-func (w *lateCookie) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *LateCookie) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *lateCookie) settle() {
+func (w *LateCookie) Settle() {
 	if w.write != nil && !shareable(w.Header()) {
 		w.write()
 	}

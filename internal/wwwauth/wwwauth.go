@@ -1,43 +1,43 @@
-package signin
+// Package wwwauth reads the challenges of an API: WWW-Authenticate headers (RFC
+// 9110, 11.6.1).
+package wwwauth
 
 import (
 	"encoding/base64"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/seed454743b5/signin/internal/oidc"
 )
 
 const (
-	maxAuthHeader     = 16 << 10 // of all WWW-Authenticate lines
-	maxAuthChallenges = 16
+	MaxAuthHeader     = 16 << 10 // of all WWW-Authenticate lines
+	MaxAuthChallenges = 16
 	maxAuthParams     = 32 // of one challenge
 )
 
-// authChallenge is one challenge of a WWW-Authenticate header (RFC 9110,
+// Challenge is one challenge of a WWW-Authenticate header (RFC 9110,
 // 11.6.1). Names are in lower case. A token68 is not kept.
-type authChallenge struct {
-	scheme string
-	params map[string]string
+type Challenge struct {
+	Scheme string
+	Params map[string]string
 }
 
-// bearerChallenge returns the Bearer challenge that says most of what would
+// Bearer returns the Bearer challenge that says most of what would
 // help: the first with claims, else with a step-up, else with an error. It is
 // nil if there is none.
-func bearerChallenge(h http.Header) *authChallenge {
-	var best *authChallenge
+func Bearer(h http.Header) *Challenge {
+	var best *Challenge
 	weight := 0
-	for _, c := range parseChallenges(h.Values("WWW-Authenticate")) {
+	for _, c := range Parse(h.Values("WWW-Authenticate")) {
 		says := 0
 		switch {
-		case c.scheme != "bearer":
-		case c.claims() != "":
+		case c.Scheme != "bearer":
+		case c.Claims() != "":
 			says = 3
-		case c.asksStepUp():
+		case c.AsksStepUp():
 			says = 2
-		case c.params["error"] != "":
+		case c.Params["error"] != "":
 			says = 1
 		}
 		if says > weight {
@@ -47,10 +47,10 @@ func bearerChallenge(h http.Header) *authChallenge {
 	return best
 }
 
-// claims is the claims request of a challenge, or nothing if it has none. It
+// Claims is the claims request of a challenge, or nothing if it has none. It
 // travels in base64 of either alphabet, or as it is.
-func (c *authChallenge) claims() string {
-	given := c.params["claims"]
+func (c *Challenge) Claims() string {
+	given := c.Params["claims"]
 	raw := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(given, "="))
 	plain, err := base64.RawStdEncoding.DecodeString(raw)
 	if err != nil {
@@ -59,39 +59,23 @@ func (c *authChallenge) claims() string {
 	return oidc.ValidClaims(string(plain))
 }
 
-// asksStepUp reports whether the challenge carries what a sign-in has to be
+// AsksStepUp reports whether the challenge carries what a sign-in has to be
 // like (RFC 9470, 3).
-func (c *authChallenge) asksStepUp() bool {
-	return c.params["acr_values"] != "" || c.params["max_age"] != ""
+func (c *Challenge) AsksStepUp() bool {
+	return c.Params["acr_values"] != "" || c.Params["max_age"] != ""
 }
 
-// stepUp is what an insufficient_user_authentication challenge asks for (RFC
-// 9470, 3). Without any of it, a fresh sign-in is all that can be meant.
-func (c *authChallenge) stepUp(need *InteractionRequiredError) {
-	for _, acr := range strings.Fields(c.params["acr_values"]) {
-		if validScope(acr) && len(need.ACR) < 16 {
-			need.ACR = append(need.ACR, acr)
-		}
-	}
-	if n, err := strconv.ParseUint(c.params["max_age"], 10, 31); err == nil {
-		need.MaxAge = new(time.Duration(n) * time.Second)
-	}
-	if len(need.ACR) == 0 && need.MaxAge == nil {
-		need.Prompt = "login"
-	}
-}
-
-// parseChallenges reads as many challenges as are well formed. In each line
+// Parse reads as many challenges as are well formed. In each line
 // it stops at the first that is not: where the next begins is then a guess.
-func parseChallenges(lines []string) []authChallenge {
-	var all []authChallenge
+func Parse(lines []string) []Challenge {
+	var all []Challenge
 	size := 0
 	for _, line := range lines {
-		if size += len(line); size > maxAuthHeader {
+		if size += len(line); size > MaxAuthHeader {
 			break
 		}
 		p := authParser{rest: line}
-		for len(all) < maxAuthChallenges {
+		for len(all) < MaxAuthChallenges {
 			c, ok := p.challenge()
 			if !ok {
 				break
@@ -107,10 +91,10 @@ func parseChallenges(lines []string) []authChallenge {
 // it is a name and an equals sign, else the scheme of the next challenge.
 type authParser struct{ rest string }
 
-func (p *authParser) challenge() (authChallenge, bool) {
+func (p *authParser) challenge() (Challenge, bool) {
 	p.commas()
-	c := authChallenge{scheme: strings.ToLower(p.token()), params: map[string]string{}}
-	if c.scheme == "" {
+	c := Challenge{Scheme: strings.ToLower(p.token()), Params: map[string]string{}}
+	if c.Scheme == "" {
 		return c, false
 	}
 	if p.rest == "" || p.rest[0] == ',' {
@@ -138,12 +122,12 @@ func (p *authParser) challenge() (authChallenge, bool) {
 		}
 		p.space()
 		value, ok := p.value()
-		_, twice := c.params[name]
+		_, twice := c.Params[name]
 		p.space()
-		if !ok || twice || len(c.params) == maxAuthParams || p.rest != "" && p.rest[0] != ',' {
+		if !ok || twice || len(c.Params) == maxAuthParams || p.rest != "" && p.rest[0] != ',' {
 			return c, false
 		}
-		c.params[name] = value
+		c.Params[name] = value
 	}
 }
 

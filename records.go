@@ -16,6 +16,12 @@ import (
 	"github.com/seed454743b5/signin/internal/seal"
 )
 
+// errStale reports an authentic answer that is good for nothing any more:
+// expired, used up, another browser's, or of a page of the issuer's that expired.
+// Its user goes to the page it names and is signed in there already, or starts
+// anew.
+var errStale = errors.New("state is expired, used up, or another browser's")
+
 // record is what the store keeps of a session, sealed: identity and tokens.
 // Times are seconds since 1970.
 type record struct {

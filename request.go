@@ -3,7 +3,11 @@ package signin
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/url"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/text"
@@ -23,6 +27,7 @@ const (
 type argumentError struct{ err error }
 
 func (e *argumentError) Error() string { return "signin: " + e.err.Error() }
+
 func (e *argumentError) Unwrap() error { return e.err }
 
 // check returns what is wrong with a token request, an *argumentError.
@@ -97,4 +102,77 @@ func checkClaims(claims string) error {
 		return errors.New("Claims is not a JSON object of at most 4 KiB")
 	}
 	return nil
+}
+
+// ownParams are the parameters that AuthParams and Params may not set.
+var ownParams = []string{
+	"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce",
+	"code_challenge", "code_challenge_method", "request", "request_uri", "max_age",
+}
+
+// Requirement is what [Auth.Require] asks of a request, beside a signed-in
+// user. The zero value asks nothing more.
+type Requirement struct {
+	// Scopes must have been granted, for Resource if that is set (RFC 8707).
+	// If they have not, the user is asked for them before the handler runs. They
+	// may be of several APIs.
+	Scopes   []string
+	Resource string
+
+	// MaxAge, if positive, is how long ago the user may have proved who they
+	// are, in whole seconds. ACR are the authentication context classes of
+	// which the sign-in must have one. What the issuer did not meet in one round
+	// trip it would not meet in another: a page says so and names it. At Entra,
+	// c1 to c99 are authentication contexts, which are asked for by the claim acrs.
+	MaxAge time.Duration
+	ACR    []string
+
+	// Allow, if set, decides about the user. An error refuses with a 403 page;
+	// its text goes to the log only.
+	Allow func(*User) error
+}
+
+// unmet is the error that asks the user for what need asks for.
+func (need Requirement) unmet(reason Reason) *InteractionRequiredError {
+	e := &InteractionRequiredError{Reason: reason, Scopes: need.Scopes, Resource: need.Resource, ACR: need.ACR, MaxAge: positive(need.MaxAge), required: true}
+	return e.clone()
+}
+
+func cloneParams(params url.Values) url.Values {
+	c := maps.Clone(params)
+	for name, values := range c {
+		c[name] = slices.Clone(values)
+	}
+	return c
+}
+
+// TokenRequest is what [TokenSource] is asked for, where scopes do not say it
+// all. The zero value asks for the token of the sign-in.
+type TokenRequest struct {
+	// Scopes the token must have been granted, one in each element. At Entra and
+	// Azure AD B2C they must be of one API.
+	Scopes []string
+
+	// Resource is the API the token is for (RFC 8707). Empty leaves it to the
+	// scopes.
+	Resource string
+
+	// Claims is a claims request that a held token does not satisfy, as an
+	// API's claims challenge carries it. JSON.
+	Claims string
+
+	// Params are further parameters of the token request, such as audience. A
+	// token obtained with Params serves only requests with the same ones.
+	Params url.Values
+
+	// Refresh asks for a new token though one is held.
+	Refresh bool
+
+	// reject is an access token known to be refused by its API.
+	reject string
+}
+
+// needs is the error that asks the user for what req asks for.
+func (req *TokenRequest) needs(reason Reason, claims string, cause error) *InteractionRequiredError {
+	return &InteractionRequiredError{Reason: reason, Scopes: slices.Clone(req.Scopes), Resource: req.Resource, Claims: claims, Cause: cause}
 }
