@@ -28,7 +28,6 @@ func ask(f *fronttest.Front, query, headers string) (*http.Response, string) {
 func TestForwardAuth(t *testing.T) {
 	f := fronttest.Start(t, fronttest.Options{Settings: asking})
 	f.SignInBy("/oidc/login?return=/oidc/user")
-	alice := f.Cookies()
 	for name, tc := range map[string]struct {
 		headers string
 		want    int
@@ -82,7 +81,12 @@ func TestForwardAuth(t *testing.T) {
 	if res, body := ask(f, "", "X-Original-URI: /admin/x\n"); res.StatusCode != http.StatusForbidden || res.Header.Get("X-Webauth-User") != "" {
 		t.Errorf("bob: %d %s", res.StatusCode, body)
 	}
-	_ = alice
+	// What cannot be said of a user is said to be nothing: the proxy puts it in
+	// place of what a client sent.
+	res, _ = ask(f, "", "X-Original-URI: /x\nX-Forwarded-Email: root@example.com\n")
+	if email, ok := res.Header["X-Forwarded-Email"]; !ok || strings.Join(email, "|") != "" {
+		t.Errorf("bob's address is %q", email)
+	}
 }
 
 // A browser that is nobody is sent to the issuer, and comes back to the whole

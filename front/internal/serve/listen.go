@@ -16,20 +16,26 @@ import (
 const writeTime = time.Minute
 
 // listener bounds the writes of its connections.
-type listener struct{ net.Listener }
+type listener struct {
+	net.Listener
+	limit time.Duration // of one write
+}
 
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &conn{c}, nil
+	return &conn{c, l.limit}, nil
 }
 
-type conn struct{ net.Conn }
+type conn struct {
+	net.Conn
+	limit time.Duration
+}
 
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)

@@ -73,7 +73,7 @@ func (f *front) run(ctx context.Context, p Program) error {
 		servers = append(servers, s)
 		go func() { failed <- s.Serve(l) }()
 	}
-	serving := net.Listener(listener{site})
+	serving := net.Listener(listener{site, writeTime})
 	scheme := "http"
 	if secure != nil {
 		serving, scheme = tls.NewListener(serving, secure), "https"
@@ -81,7 +81,7 @@ func (f *front) run(ctx context.Context, p Program) error {
 	serve(f, serving)
 	if admin != nil {
 		defer admin.Close()
-		serve(f.admin(), listener{admin})
+		serve(f.admin(), listener{admin, writeTime})
 		f.log.Info("serving the operator", "address", admin.Addr().String())
 	}
 	f.log.Info("serving", "address", site.Addr().String(), "scheme", scheme, "url", cmp.Or(c.BaseURL, "as asked for"), "routes", len(c.Routes))
