@@ -183,7 +183,7 @@ func (x *refreshing) answered(ctx context.Context, answer *oidc.Answer) (*renewe
 	case token.meets(req):
 		return &renewed{x.s, &token}, nil
 	case len(x.scopes) == 0 && len(req.Scopes) > 0:
-		x.named = x.withReserved(req.Scopes)
+		x.named = x.meta.Askable(x.withReserved(req.Scopes), req.Scopes)
 		return nil, errAgain{errNarrow}
 	}
 	// Granted less than asked for: only the user can add to it.

@@ -257,3 +257,41 @@ func TestScopesAtB2C(t *testing.T) {
 		t.Errorf("a token for no scopes is for %q", got)
 	}
 }
+
+// A scope that the issuer does not know, or that would do harm there, is asked for
+// by default neither at the sign-in nor at a refresh, nor where a refresh has
+// brought less than was granted before and names the rest.
+func TestNamedScopesHeedDiscovery(t *testing.T) {
+	for name, behave := range map[string]func(*signintest.Behaviour){
+		"not announced": func(b *signintest.Behaviour) {
+			b.Scopes, b.RefreshAlways = []string{"openid", "profile", "api.read", "Mail.Read"}, true
+		},
+		"an offline session": signintest.Keycloak,
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newApp(t, func(o *appOptions) {
+				o.issuerURL, o.behaviour = "https://sso.example.test/realms/acme", behave
+			})
+			b := a.signIn()
+			for range 3 {
+				for _, scope := range []string{"api.read", "Mail.Read"} {
+					if p := b.Open(a.url + "/token?scope=" + scope); p.Status != http.StatusOK {
+						t.Fatalf("%d %.300s; %s", p.Status, p.Body, lastCause(a))
+					}
+				}
+				a.clock.advance(2 * time.Hour)
+			}
+			named := false
+			for _, c := range slices.Concat(a.issuer.Calls(signintest.EndpointAuthorize), a.issuer.Calls(signintest.EndpointToken)) {
+				scope := c.Form.Get("scope")
+				named = named || c.GrantType == "refresh_token" && scope != ""
+				if strings.Contains(scope, "offline_access") {
+					t.Errorf("%s %s asks for %q", c.Endpoint, c.GrantType, scope)
+				}
+			}
+			if !named {
+				t.Error("no refresh has named scopes: this test shows nothing")
+			}
+		})
+	}
+}

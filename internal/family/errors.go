@@ -126,7 +126,7 @@ var errorRows = []errorRow{
 		" unsupported_response_mode invalid_dpop_proof use_dpop_nonce deleted_client disabled_client", of: OfClient},
 	{codes: "invalid_resource", of: OfRequest},
 	{from: fromEntra, codes: "invalid_scope invalid_request", of: OfRequest},
-	{from: fromB2C, codes: "invalid_scope invalid_request", of: OfRequest},
+	{from: fromB2C, codes: "invalid_request", of: OfRequest},
 	{codes: "consent_required insufficient_scope", of: OfConsent},
 	{at: atToken, codes: "invalid_scope invalid_target", of: OfConsent},
 	{codes: "interaction_required login_required account_selection_required insufficient_user_authentication" +

@@ -70,6 +70,7 @@ func TestTokenErrors(t *testing.T) {
 		{"Entra", entra, "invalid_request", said("AADSTS90002: Tenant not found."), OfClient, OfClient},
 		{"Entra", entra, "invalid_grant", said("No AADSTS here, and of xAADSTS65001 no word."), OfGrant, OfGrant},
 		{"B2C", generic, "invalid_grant", said("AADB2C90080: The provided grant has expired."), OfGrant, OfGrant},
+		{"B2C", "https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1/v2.0", "invalid_scope", Failure{}, OfConsent, OfConsent},
 		{"B2C", generic, "invalid_request", said("AADB2C90117: The scope is not supported."), OfRequest, OfRequest},
 	} {
 		f := tc.more
