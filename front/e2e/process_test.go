@@ -74,6 +74,26 @@ func TestFileStore(t *testing.T) {
 	}
 }
 
+// Two replicas on one machine with one SQLite file.
+func TestSQLite(t *testing.T) {
+	dir := t.TempDir()
+	issuer := fronttest.Issuer(t, nil)
+	settings := "session_keys: ['" + strings.Repeat("07", 32) + "']\nstore: sqlite:" + dir + "/sessions.db\nroutes:\n  - {path: /, allow: signed-in, upstream: UPSTREAM}\n"
+	one := fronttest.Prepare(t, fronttest.Options{Issuer: issuer, Settings: settings})
+	two := fronttest.Prepare(t, fronttest.Options{Issuer: issuer, Settings: settings})
+	process(t, one)
+	process(t, two)
+	one.SignIn()
+	cookies := one.Cookies()
+	if got := two.Status("GET /x HTTP/1.1\nHost: HOST\nCookie: " + cookies + "\n\n"); got != http.StatusOK {
+		t.Errorf("the other replica: %d", got)
+	}
+	page(t, one.Browser.Submit(one.Browser.Open(one.URL+"/oidc/signout"), nil), http.StatusOK, "")
+	if got := two.Status("GET /x HTTP/1.1\nHost: HOST\nCookie: " + cookies + "\n\n"); got != http.StatusUnauthorized {
+		t.Errorf("the other replica after sign-out: %d", got)
+	}
+}
+
 // systemd hands over the sockets, waits for the word that all is well, and
 // hears of a reload and of the end.
 func TestSystemd(t *testing.T) {

@@ -49,7 +49,7 @@ func TestCheck(t *testing.T) {
 	if code, _, _ := run(t, []string{"FRONT_CONFIG=" + file}, "check"); code != 0 {
 		t.Errorf("by the environment: %d", code)
 	}
-	code, _, stderr := run(t, []string{"FRONT_NONSENSE=1"}, "check", "-config", settingsFile(t, example+"store: mysql://127.0.0.1/x\nsession_keys: ['"+strings.Repeat("07", 32)+"']\nresponse_type: token\nprompt: none\n"), "-nonsense")
+	code, _, stderr := run(t, []string{"FRONT_NONSENSE=1"}, "check", "-config", settingsFile(t, example+"store: mongodb://127.0.0.1/x\nsession_keys: ['"+strings.Repeat("07", 32)+"']\nresponse_type: token\nprompt: none\n"), "-nonsense")
 	if code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
@@ -58,8 +58,8 @@ func TestCheck(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, stderr)
 		}
 	}
-	code, _, stderr = run(t, nil, "check", "-config", settingsFile(t, example+"store: mysql://127.0.0.1/x\nsession_keys: ['"+strings.Repeat("07", 32)+"']\nresponse_type: token\nprompt: none\ncookie_name: __x\n"))
-	for _, want := range []string{"store: mysql is not built in", "response_type", "prompt", "cookie_name", "4 fault(s)"} {
+	code, _, stderr = run(t, nil, "check", "-config", settingsFile(t, example+"store: mongodb://127.0.0.1/x\nsession_keys: ['"+strings.Repeat("07", 32)+"']\nresponse_type: token\nprompt: none\ncookie_name: __x\n"))
+	for _, want := range []string{"store: mongodb is not built in", "response_type", "prompt", "cookie_name", "4 fault(s)"} {
 		if code != 1 || !strings.Contains(stderr, want) {
 			t.Errorf("%d, no %q in\n%s", code, want, stderr)
 		}

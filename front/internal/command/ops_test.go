@@ -358,7 +358,7 @@ func TestFaultsAtStart(t *testing.T) {
 	if lines := f.Log.Lines(); len(lines) != 2 || lines[0]["level"] != "ERROR" {
 		t.Errorf("%s", f.Log)
 	}
-	for _, settings := range []string{"store: 'postgres://u:s3cret@127.0.0.1/x'\nsession_keys: ['" + strings.Repeat("07", 32) + "']\n" + plain, strings.Replace(plain, "routes", "response_type: code token\nroutes", 1), "scopes: ['a b']\n" + plain} {
+	for _, settings := range []string{"store: 'mongodb://u:s3cret@127.0.0.1/x'\nsession_keys: ['" + strings.Repeat("07", 32) + "']\n" + plain, strings.Replace(plain, "routes", "response_type: code token\nroutes", 1), "scopes: ['a b']\n" + plain} {
 		f := fronttest.Prepare(t, fronttest.Options{Settings: settings})
 		if code := f.RunToEnd(); code != 1 || strings.Contains(f.Log.String(), "s3cret") || !strings.Contains(f.Log.String(), "want") {
 			t.Errorf("ended with %d\n%s", code, f.Log)

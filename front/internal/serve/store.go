@@ -10,6 +10,7 @@ import (
 	"github.com/seed454743b5/signin/filestore"
 	"github.com/seed454743b5/signin/front/internal/settings"
 	"github.com/seed454743b5/signin/redisstore"
+	"github.com/seed454743b5/signin/sqlstore"
 )
 
 // openers opens stores by kind. A kind that is not here is a fault of the
@@ -31,6 +32,19 @@ var openers = map[string]func(url string) (signin.Store, func() error, error){
 			return nil, nil, err
 		}
 		return s, func() error { s.Close(); return nil }, nil
+	},
+	"postgres": func(url string) (signin.Store, func() error, error) {
+		return openSQL("pgx", url, sqlstore.PostgreSQL)
+	},
+	"mysql": func(url string) (signin.Store, func() error, error) {
+		source, err := mysqlSource(url)
+		if err != nil {
+			return nil, nil, err
+		}
+		return openSQL("mysql", source, sqlstore.MySQL)
+	},
+	"sqlite": func(path string) (signin.Store, func() error, error) {
+		return openSQL("sqlite", sqliteSource(path), sqlstore.SQLite)
 	},
 }
 
