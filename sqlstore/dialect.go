@@ -53,10 +53,6 @@ type statements struct {
 	// transient reports an error after which nothing has happened, and the
 	// same statement may succeed.
 	transient func(error) bool
-
-	// answered reports an error that is a server's answer to the statement, and
-	// no failure of the connection.
-	answered func(error) bool
 }
 
 // sweepEvery is how many rows a Store makes between two sweeps, and sweepRows
@@ -116,7 +112,7 @@ FROM (SELECT 1) AS one LEFT JOIN {table} AS t ON t.id = $1 AND t.expires > {now}
   RETURNING 1
 )` + postgreSQLAnswer + `$1 AND t.expires > {now}`,
 	delete: `DELETE FROM {table} WHERE id = $1`,
-	// Without SKIP LOCKED a sweep and a swap could wait for each other.
+	// A row that another changes, or sweeps, is none to wait for.
 	sweep: `DELETE FROM {table} WHERE id = ANY (ARRAY(
   SELECT id FROM {table} WHERE expires <= (extract(epoch FROM statement_timestamp()) * 1000)::bigint
   ORDER BY expires LIMIT {rows} FOR UPDATE SKIP LOCKED))`,
@@ -124,27 +120,12 @@ FROM (SELECT 1) AS one LEFT JOIN {table} AS t ON t.id = $1 AND t.expires > {now}
 	transient: func(err error) bool {
 		// Under READ COMMITTED, the default, a statement waits for a row and
 		// goes on. Under a stricter level it ends with 40001.
-		state := sqlState(err)
-		return state == "40001" || state == "40P01"
+		coded, ok := errors.AsType[interface {
+			error
+			SQLState() string // both drivers have it
+		}](err)
+		return ok && (coded.SQLState() == "40001" || coded.SQLState() == "40P01")
 	},
-	answered: func(err error) bool {
-		// 57P01 to 57P03 say that the server goes, has gone, or is not yet there.
-		state := sqlState(err)
-		return state != "" && !strings.HasPrefix(state, "57P0")
-	},
-}
-
-// sqlState is PostgreSQL's code for an error, or empty if the server sent none.
-// Both drivers have it.
-func sqlState(err error) string {
-	coded, ok := errors.AsType[interface {
-		error
-		SQLState() string
-	}](err)
-	if !ok {
-		return ""
-	}
-	return coded.SQLState()
 }
 
 const postgreSQLAnswer = `
@@ -186,7 +167,6 @@ ON DUPLICATE KEY UPDATE expires = expires - 1`,
 	// 1213 is a deadlock, between two sweeps or in Galera. 1020 is what newer
 	// versions of MariaDB say of a row that has changed since a snapshot.
 	transient: says("Error 1213", "Error 1020"),
-	answered:  says("Error "),
 }
 
 // sqLite: each statement is its own transaction, and takes the lock to write
@@ -209,7 +189,6 @@ ON CONFLICT (id) DO UPDATE SET value = excluded.value, expires = excluded.expire
 	delete:    `DELETE FROM {table} WHERE id = ?`,
 	sweep:     `DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires <= {now} ORDER BY expires LIMIT {rows})`,
 	transient: says("database is locked", "database table is locked", "database schema is locked"),
-	answered:  func(error) bool { return true }, // there is no connection to lose
 }
 
 // says returns a function that looks for texts in an error. The types of the

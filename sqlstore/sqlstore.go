@@ -156,7 +156,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	_, err := s.call(ctx, "delete", func(ctx context.Context) (answer, error) {
-		return answer{}, s.repeat(ctx, func() error { return s.exec(ctx, s.say.delete, []byte(key)) })
+		return answer{}, s.twice(ctx, func() error { return s.exec(ctx, s.say.delete, []byte(key)) })
 	})
 	return err
 }
@@ -248,7 +248,7 @@ func (s *Store) read(ctx context.Context, id []byte) (answer, error) {
 	var unfit string
 	var present bool
 	var found []byte
-	err := s.repeat(ctx, func() error {
+	err := s.twice(ctx, func() error {
 		return s.db.QueryRowContext(ctx, s.say.get, id).Scan(&unfit, &present, &found)
 	})
 	switch {
@@ -328,15 +328,11 @@ func (s *Store) insist(ctx context.Context, fn func(context.Context) (answer, er
 	}
 }
 
-// repeat calls fn, which may be called again, until a server answers it. When a
-// server restarts, all connections in the pool have died with it, and each is
-// seen to be dead by the call that it is given to.
-func (s *Store) repeat(ctx context.Context, fn func() error) error {
+// twice calls fn, which may be called again, once more if it fails: the pool may
+// hold a connection that has died, with its server or at a firewall.
+func (s *Store) twice(ctx context.Context, fn func() error) error {
 	err := fn()
-	if err == nil {
-		return nil
-	}
-	for dead := s.db.Stats().Idle; dead >= 0 && err != nil && ctx.Err() == nil && !s.say.answered(err); dead-- {
+	if err != nil && ctx.Err() == nil && !s.say.transient(err) {
 		err = fn()
 	}
 	return err

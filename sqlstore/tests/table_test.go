@@ -161,6 +161,27 @@ func TestSweep(t *testing.T) {
 	})
 }
 
+// TestSweepWaitsForNobody: whoever holds a row that has expired does not hold up
+// a sign-in.
+func TestSweepWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	source := sharedServer(t, sqlstore.PostgreSQL).source()
+	table := tableFor(t)
+	s := openStore(t, sqlstore.PostgreSQL, source, sqlstore.Options{Table: table, Timeout: patient})
+	db := source.open(t)
+	mustExec(t, db, "INSERT INTO "+table+" VALUES ('held', 'x', 1), ('free', 'x', 2)")
+	unlock := lock(t, sqlstore.PostgreSQL, source, table, "held")
+	start := time.Now()
+	mustSwap(t, s, "key", nil, "value")
+	if took := time.Since(start); took > patient/2 {
+		t.Errorf("Swap took %v", took)
+	}
+	unlock()
+	if n := count(t, db, "SELECT count(*) FROM "+table+" WHERE id = 'free'"); n != 0 {
+		t.Error("the sweep has left what it could remove")
+	}
+}
+
 // TestSweepAtWork sweeps while others make rows, and renew those that expired:
 // nobody waits for ever, and no row that was renewed goes.
 func TestSweepAtWork(t *testing.T) {

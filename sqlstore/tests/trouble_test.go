@@ -461,6 +461,39 @@ func TestAutocommitOff(t *testing.T) {
 	}
 }
 
+// TestDeadlock: MySQL ends a statement that it has chosen to break a deadlock,
+// and the store tries again. A trigger says what such a statement is told.
+func TestDeadlock(t *testing.T) {
+	t.Parallel()
+	source := sharedServer(t, sqlstore.MySQL).source()
+	table := tableFor(t)
+	s := openStore(t, sqlstore.MySQL, source, sqlstore.Options{Table: table, Timeout: patient})
+	db := source.open(t)
+	// What a statement that fails has written to MyISAM stays.
+	mustExec(t, db, "CREATE TABLE "+table+"_told (n INT) ENGINE = MyISAM")
+	mustExec(t, db, "INSERT INTO "+table+"_told VALUES (0)")
+	for _, event := range []string{"INSERT", "UPDATE", "DELETE"} {
+		mustExec(t, db, "CREATE TRIGGER "+table+"_"+event+" BEFORE "+event+" ON "+table+` FOR EACH ROW BEGIN
+  UPDATE `+table+`_told SET n = n + 1;
+  IF (SELECT n % 3 FROM `+table+`_told) != 0 THEN
+    SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found when trying to get lock; try restarting transaction';
+  END IF;
+END`)
+	}
+	mustSwap(t, s, "key", nil, "one")
+	mustSwap(t, s, "key", []byte("one"), "two")
+	if err := s.Delete(t.Context(), "key"); err != nil {
+		t.Errorf("Delete: %v", err)
+	}
+	mustSwap(t, s, "key", nil, "three")
+	if _, swapped, err := s.Swap(t.Context(), "key", []byte("three"), nil, 0); !swapped || err != nil {
+		t.Errorf("Swap that removes = %t, %v", swapped, err)
+	}
+	if n := count(t, db, "SELECT n FROM "+table+"_told"); n != 15 {
+		t.Errorf("the trigger has run %d times, want 15: this test sees nothing", n)
+	}
+}
+
 // TestTimeout: the deadline is the store's, or the caller's if that is nearer,
 // and the error says that time was up.
 func TestTimeout(t *testing.T) {
