@@ -298,8 +298,6 @@ func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 		Asks: tx.Interactive && len(tx.Scopes) > 0,
 	}
 	subject := f.Subject()
-	// The description is not logged: some issuers put user names into it. In
-	// Entra's, the number says what is wrong.
 	cause := strings.TrimSpace("the issuer answered with error " + f.Code + " " + f.Number())
 	switch {
 	case subject == family.Expired:
@@ -308,11 +306,25 @@ func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 		return fmt.Errorf("%w: %s", errStale, cause)
 	case subject == family.OfConsent:
 		cause += "; " + tx.askedFor()
-	case f.Code == "unsupported_response_type" && a.cfg.ResponseType != typeCode:
-		cause += `; set ResponseType "code"`
+	case refusalPages[subject] == "":
+		cause += hybridHint(a.cfg, f.Code, f.Description)
+	}
+	if f.Description != "" {
+		cause += "; it says: " + text.Clean(f.Description, sentWith(params), 300)
 	}
 	kind := cmp.Or(refusalPages[subject], PageIssuerError)
 	return &rejection{newIssuerErrorPage(kind, f.Description, tx.Return), errors.New(cause)}
+}
+
+// sentWith are the parameters of an answer that must not be logged, should its
+// description repeat them.
+func sentWith(params url.Values) (values []string) {
+	for name, v := range params {
+		if name != "error" && name != "error_description" {
+			values = append(values, v...)
+		}
+	}
+	return values
 }
 
 // land ends a sign-in: cookie and redirect.

@@ -182,6 +182,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	if tx.Aside {
 		a.states.aside(r).put(w, r, tx, page)
 	}
+	a.notices.register(r.Context(), a.cfg, a.visits.site(r))
 	a.report.event(r.Context(), Event{Name: EventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther)

@@ -539,12 +539,12 @@ func (rs *records) checkLogoutAlg(ctx context.Context, t *oidc.LogoutToken) erro
 	return nil
 }
 
-// endSID ends the sessions under a sid, if there are any.
-func (rs *records) endSID(ctx context.Context, sid string) error {
+// endSID ends the sessions under a sid, and reports whether there were any.
+func (rs *records) endSID(ctx context.Context, sid string) (found bool, err error) {
 	for _, p := range rs.places(indexSID, sid) {
 		sealed, err := once.ReadFresh(ctx, rs.store, p.name)
 		if err != nil {
-			return err
+			return false, err
 		}
 		l := p.open(sealed)
 		if l.forget(rs.now()); len(l.Sessions) == 0 {
@@ -554,9 +554,9 @@ func (rs *records) endSID(ctx context.Context, sid string) error {
 		if n > 0 {
 			rs.report.event(ctx, Event{Name: EventSignedOut})
 		}
-		return err
+		return n > 0, err
 	}
-	return nil
+	return false, nil
 }
 
 // besides is what the user of s started beside it: two tabs that signed in at

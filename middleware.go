@@ -98,6 +98,7 @@ type Auth struct {
 	chores      once.Chores
 	moves       moves
 	hostWarning sync.Once
+	notices     *notices
 }
 
 // New returns an Auth for c. It reports every fault of the configuration at
@@ -171,8 +172,9 @@ func (a *Auth) assemble(c Config) {
 		secureBrowser: []string{"__Host-" + c.CookieName + browserSuffix}, plainBrowser: plainBrowserCookies(c),
 	}
 	a.states = &states{visits: a.visits, keys: a.keys, party: a.party, cookieName: c.CookieName, mode: c.ResponseMode, now: now}
+	a.notices = &notices{log: c.Logger}
 	a.redeemer = &redeemer{
-		records: a.records, tokens: a.tokens, issuer: a.issuer, store: store, keys: a.keys, report: a.report, now: now,
+		records: a.records, tokens: a.tokens, issuer: a.issuer, store: store, keys: a.keys, report: a.report, notices: a.notices, now: now,
 		scopes: c.Scopes, lifetime: c.SessionLifetime, skew: c.ClockSkew,
 	}
 	a.redeemer.flights.Patience = once.Patience

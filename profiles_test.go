@@ -58,7 +58,8 @@ func TestProfiles(t *testing.T) {
 			scopes: "openid profile offline_access", other: orders, left: "https://login.contoso.example/"},
 		{profile: "b2c", config: func(c *Config) { c.Scopes = []string{"https://contoso.onmicrosoft.com/api/read"} },
 			scopes: "openid profile offline_access https://contoso.onmicrosoft.com/api/read", other: "https://contoso.onmicrosoft.com/orders/read",
-			left: "https://contoso.b2clogin.com/"},
+			behave: func(b *signintest.Behaviour) { b.Consented = []string{"https://contoso.onmicrosoft.com/orders/read"} }, // an administrator's consent
+			silent: true, left: "https://contoso.b2clogin.com/"},
 		{profile: "cognito", config: func(c *Config) { c.ResponseType, c.ResponseMode = "code", "query" },
 			scopes: "openid profile", other: "-", left: "https://contoso.auth.eu-west-1.amazoncognito.com/logout"},
 		{profile: "google", scopes: "openid profile", other: "https://www.googleapis.com/auth/calendar"},

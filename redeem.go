@@ -39,6 +39,7 @@ type redeemer struct {
 	store   Store
 	keys    seal.Keyring
 	report  *reporter
+	notices *notices
 	now     func() time.Time
 
 	// Of Config.
@@ -185,6 +186,7 @@ func (rd *redeemer) accept(ctx context.Context, meta *oidc.Metadata, tx *transac
 	if err != nil {
 		return nil, err
 	}
+	rd.notices.signedIn(back.Claims)
 	rd.report.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: rd.now().Sub(answer.Asked)})
 	done := &redeemed{secret: s.secret}
 	switch {

@@ -343,6 +343,7 @@ func (a *Auth) logoutByName(r *http.Request) error {
 	q := r.URL.Query()
 	sid := q.Get("sid")
 	if sid == "" || len(sid) > 1024 || len(q["sid"]) > 1 || len(q["iss"]) > 1 {
+		a.notices.foundNothing(r.Context())
 		return errors.New("front-channel logout: want one sid")
 	}
 	meta, err := a.issuer.Metadata(r.Context())
@@ -356,7 +357,11 @@ func (a *Auth) logoutByName(r *http.Request) error {
 	}
 	// The frame may be gone before all is done.
 	_, err = a.chores.Do(r.Context(), "sid."+sid, logoutLimit, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, a.records.endSID(ctx, sid)
+		found, err := a.records.endSID(ctx, sid)
+		if err == nil && !found {
+			a.notices.foundNothing(ctx)
+		}
+		return struct{}{}, err
 	})
 	return err
 }
