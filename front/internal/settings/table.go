@@ -83,7 +83,7 @@ func Table() []Setting {
 		{Name: "cookie_name", Arg: "NAME", Default: "signin-front", set: text(func(c *Config) *string { return &c.CookieName }),
 			Doc: "The stem of the cookies' names, which no upstream sees"},
 		{Name: "store", Arg: "URL", Default: "memory", demo: "REDIS_URL", set: (*loader).store,
-			Doc: "Where sessions live: memory, file:PATH, sqlite:PATH, redis://..., postgres://... or mysql://..."},
+			Doc: "Where sessions live: memory, file:PATH, sqlite:PATH, redis://HOST, postgres://HOST/DB or mysql://HOST/DB"},
 
 		{Name: "groups_claim", Arg: "NAME", Default: "groups", set: text(func(c *Config) *string { return &c.GroupsClaim }),
 			Doc: "The claim with the user's groups; dots descend"},
