@@ -11,7 +11,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -33,19 +32,6 @@ const (
 	// on, and a reload of the callback joins it.
 	callbackWait = 20 * time.Second
 )
-
-// rejection is a callback that ends in an error page.
-type rejection struct {
-	page  Page
-	cause error
-}
-
-func (e *rejection) Error() string { return "signin: callback: " + e.cause.Error() }
-func (e *rejection) Unwrap() error { return e.cause }
-
-func reject(kind PageKind, link, cause string) error {
-	return &rejection{newPage(kind, link), errors.New(cause)}
-}
 
 // errUnknown reports that the issuer does not know, or would not say, whom
 // [Auth.Recognize] wanted to greet. Nobody asked for it, so nobody is told.
@@ -265,22 +251,6 @@ func (a *Auth) checkIss(meta *oidc.Metadata, params url.Values) error {
 		return errors.New("iss of the answer is another issuer")
 	}
 	return nil
-}
-
-// rejected is a bad ID token, unless it is the issuer's keys that could not be
-// had. Where a page requires a recent sign-in, what is missing is named.
-func (t *transaction) rejected(where string, err error) error {
-	if _, ok := errors.AsType[*oidc.Error](err); ok {
-		return err
-	}
-	page := newPage(PageTokenRejected, t.Return)
-	switch {
-	case errors.Is(err, family.ErrTenant):
-		page = newPage(PageAccountRefused, t.Return)
-	case errors.Is(err, oidc.ErrAuthTime) && t.Required:
-		page.Text += " It had to be recent (max_age " + strconv.FormatInt(*t.MaxAge, 10) + "), and is not, or does not say."
-	}
-	return &rejection{page, errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
 }
 
 // refusalPages are the pages for what an error answer speaks of. Of anything

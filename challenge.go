@@ -1,11 +1,9 @@
 package signin
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -141,7 +139,7 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 	if a.moveHost(w, r, b, need, to) {
 		return
 	}
-	s, err := a.sessionFor(r)
+	s, err := a.visits.sessionFor(r)
 	if err != nil {
 		a.fail(w, r, a.unavailable(to, err), "", err)
 		return
@@ -307,18 +305,6 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 	}
 	u.RawQuery = q.Encode()
 	return u.String(), nil
-}
-
-// compactJSON is json.Marshal for what travels in a URL: to escape HTML would
-// make six bytes of each & in a return path. It is for strings and numbers.
-func compactJSON(v any) []byte {
-	var plain bytes.Buffer
-	e := json.NewEncoder(&plain)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // not for strings and numbers
-	}
-	return bytes.TrimSuffix(plain.Bytes(), []byte{'\n'})
 }
 
 // moveHost sends a browser that came under another host name than BaseURL's

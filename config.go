@@ -386,7 +386,7 @@ func (c Config) validate() error {
 			fault("%s %v: want zero or more", d.field, d.value)
 		}
 	}
-	if near, ok := c.Store.(nearStore); c.MemoryBytes < 0 {
+	if near, ok := c.Store.(interface{ limit() int64 }); c.MemoryBytes < 0 {
 		fault("MemoryBytes %d: want zero or more", c.MemoryBytes)
 	} else if ok && c.MemoryBytes != defaultMemoryBytes && near.limit() != c.MemoryBytes {
 		fault("MemoryBytes %d: want MaxBytes of the MemoryStore set in place of it", c.MemoryBytes)
@@ -449,13 +449,6 @@ func (c Config) validateIssuer(fault func(format string, args ...any)) {
 			fault("Endpoints.%s: %w", f.name, err)
 		}
 	}
-}
-
-// validScope reports whether s is one scope-token (RFC 6749, 3.3).
-func validScope(s string) bool {
-	return s != "" && len(s) <= 512 && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || r == '"' || r == '\\'
-	})
 }
 
 // checkIssuerURL also catches what is easily pasted or left empty, which would

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -108,4 +109,12 @@ func ownCopy(err error) error {
 		return need.clone()
 	}
 	return err
+}
+
+func cloneParams(params url.Values) url.Values {
+	c := maps.Clone(params)
+	for name, values := range c {
+		c[name] = slices.Clone(values)
+	}
+	return c
 }

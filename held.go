@@ -47,31 +47,6 @@ type held struct {
 	Written family.Scopes `json:"w,omitempty"` // how the issuer writes scopes
 }
 
-// newHeld is the token of an answer to a request for asked. An answer without
-// scope grants what was asked for (RFC 6749, 5.1). One without an access token
-// grants nothing: some issuers give none to those who ask for no API (Azure AD
-// B2C).
-func (ts *tokens) newHeld(answer *oidc.Answer, asked []string, resource string) held {
-	if answer.AccessToken == "" {
-		return held{Resource: resource} // no scope is of use without it
-	}
-	t := held{
-		Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource,
-		Obtained: answer.Asked.Unix(), Written: ts.written,
-	}
-	t.Scopes = t.Asked
-	if len(answer.Scope) > 0 {
-		t.Scopes = accessScopes(ts.written.Spelled(answer.Scope, t.Asked))
-	}
-	if answer.ExpiresIn.Present {
-		t.Expires = answer.Asked.Add(answer.ExpiresIn.Duration).Unix()
-	}
-	if answer.RefreshIn.Present && answer.RefreshIn.Duration > 0 {
-		t.Renew = answer.Asked.Add(answer.RefreshIn.Duration).Unix()
-	}
-	return t
-}
-
 // covers reports whether all scopes were granted, openid and offline_access
 // aside. At an issuer whose tokens are for one API each, profile and email
 // stand for something at one of them only.

@@ -35,7 +35,7 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 	if signsIn && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		// Another site must not put a user who is signed in into an account of
 		// its choice (login_hint), or into none: the page that it means will do.
-		s, err := a.sessionFor(r)
+		s, err := a.visits.sessionFor(r)
 		if err != nil {
 			a.fail(w, r, a.unavailable(to, err), "", err)
 			return

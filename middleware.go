@@ -400,31 +400,6 @@ func (a *Auth) strongEnough(u *User, need Requirement) bool {
 	return meetsACR(u, need.ACR)
 }
 
-// meetsACR reports whether the sign-in had one of the authentication context
-// classes asked for, if any were.
-func meetsACR(u *User, asked []string) bool {
-	return len(asked) == 0 || slices.Contains(asked, u.ACR) ||
-		slices.ContainsFunc(u.contexts, func(c string) bool { return oidc.AuthContext.MatchString(c) && slices.Contains(asked, c) })
-}
-
-// unmet is what a completed round trip did not bring though it was asked for.
-// A second one would bring no more.
-type unmet byte
-
-// They stand in the store for the copies of a callback.
-const (
-	unmetNothing unmet = iota
-	unmetScopes
-	unmetACR
-)
-
-func positive(d time.Duration) *time.Duration {
-	if d <= 0 {
-		return nil
-	}
-	return &d
-}
-
 // serveSettled serves next to a user who is signed in, and forgets the round
 // trips at whose end that is. Only a young session can have any, so that older
 // ones pay nothing.

@@ -2,6 +2,7 @@ package signin
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	_ "embed"
@@ -187,7 +188,7 @@ func (p Page) checked() Page {
 	if p.Status == 0 {
 		p.Status = http.StatusOK
 	}
-	setDefault(&p.Lang, pageLang)
+	p.Lang = cmp.Or(p.Lang, pageLang)
 	p.Quote = plainText(p.Quote, maxQuote)
 	p.User = plainText(p.User, maxUser)
 	if !safePageURL(p.Login) {

@@ -269,3 +269,17 @@ func (rs *records) touch(ctx context.Context, s *session, now time.Time) {
 		rs.update(ctx, s, func(r *record) { r.Seen = max(r.Seen, rs.now().Unix()) })
 	})
 }
+
+const (
+	// stateLifetime is how long a challenge may take: the user may have to
+	// find a phone, or lunch.
+	stateLifetime = time.Hour
+
+	// redemptionLimit is how long tokens in hand are offered to a store that
+	// fails.
+	redemptionLimit = 10 * time.Minute
+
+	// claimLifetime keeps the claim on a state for as long as the state could
+	// be presented, and then some.
+	claimLifetime = stateLifetime + 30*time.Minute
+)

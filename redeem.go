@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 const (
@@ -333,4 +335,34 @@ func (rd *redeemer) challengeScopes(tx *transaction) []string {
 // sign-in, else the site's.
 func (rd *redeemer) tokenScopes(tx *transaction) []string {
 	return rd.tokens.written.OneAPI(rd.challengeScopes(tx))
+}
+
+// rejection is a callback that ends in an error page.
+type rejection struct {
+	page  Page
+	cause error
+}
+
+func (e *rejection) Error() string { return "signin: callback: " + e.cause.Error() }
+
+func (e *rejection) Unwrap() error { return e.cause }
+
+func reject(kind PageKind, link, cause string) error {
+	return &rejection{newPage(kind, link), errors.New(cause)}
+}
+
+// rejected is a bad ID token, unless it is the issuer's keys that could not be
+// had. Where a page requires a recent sign-in, what is missing is named.
+func (t *transaction) rejected(where string, err error) error {
+	if _, ok := errors.AsType[*oidc.Error](err); ok {
+		return err
+	}
+	page := newPage(PageTokenRejected, t.Return)
+	switch {
+	case errors.Is(err, family.ErrTenant):
+		page = newPage(PageAccountRefused, t.Return)
+	case errors.Is(err, oidc.ErrAuthTime) && t.Required:
+		page.Text += " It had to be recent (max_age " + strconv.FormatInt(*t.MaxAge, 10) + "), and is not, or does not say."
+	}
+	return &rejection{page, errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
 }

@@ -3,7 +3,6 @@ package signin
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -138,14 +137,6 @@ func (need Requirement) unmet(reason Reason) *InteractionRequiredError {
 	return e.clone()
 }
 
-func cloneParams(params url.Values) url.Values {
-	c := maps.Clone(params)
-	for name, values := range c {
-		c[name] = slices.Clone(values)
-	}
-	return c
-}
-
 // TokenRequest is what [TokenSource] is asked for, where scopes do not say it
 // all. The zero value asks for the token of the sign-in.
 type TokenRequest struct {
@@ -175,4 +166,36 @@ type TokenRequest struct {
 // needs is the error that asks the user for what req asks for.
 func (req *TokenRequest) needs(reason Reason, claims string, cause error) *InteractionRequiredError {
 	return &InteractionRequiredError{Reason: reason, Scopes: slices.Clone(req.Scopes), Resource: req.Resource, Claims: claims, Cause: cause}
+}
+
+// They stand in the store for the copies of a callback.
+const (
+	unmetNothing unmet = iota
+	unmetScopes
+	unmetACR
+)
+
+func positive(d time.Duration) *time.Duration {
+	if d <= 0 {
+		return nil
+	}
+	return &d
+}
+
+// validScope reports whether s is one scope-token (RFC 6749, 3.3).
+func validScope(s string) bool {
+	return s != "" && len(s) <= 512 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || r == '"' || r == '\\'
+	})
+}
+
+// unmet is what a completed round trip did not bring though it was asked for.
+// A second one would bring no more.
+type unmet byte
+
+// meetsACR reports whether the sign-in had one of the authentication context
+// classes asked for, if any were.
+func meetsACR(u *User, asked []string) bool {
+	return len(asked) == 0 || slices.Contains(asked, u.ACR) ||
+		slices.ContainsFunc(u.contexts, func(c string) bool { return oidc.AuthContext.MatchString(c) && slices.Contains(asked, c) })
 }

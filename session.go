@@ -269,15 +269,6 @@ func cookieValue(r *http.Request, name string) string {
 	return ""
 }
 
-// sessionFor is the session of a request, wherever the request is: below
-// Handler, or at a path of ours.
-func (a *Auth) sessionFor(r *http.Request) (*session, error) {
-	if v := a.visits.of(r.Context()); v != nil {
-		return v.session(r.Context())
-	}
-	return a.sess.load(r.Context(), r)
-}
-
 // whyLoop looks at what the last round trip of a browser left behind. s is the
 // request's session, if there is one.
 func (sc *sessionCookies) whyLoop(r *http.Request, b *browser, s *session) *loopError {

@@ -104,7 +104,7 @@ func (a *Auth) backFromIssuer(r *http.Request) bool {
 // here: a user who is signed in must not believe otherwise.
 func (a *Auth) signedOut(w http.ResponseWriter, r *http.Request) {
 	home := a.visits.site(r).Path("/")
-	s, err := a.sessionFor(r)
+	s, err := a.visits.sessionFor(r)
 	switch {
 	case err != nil:
 		a.fail(w, r, a.unavailable(site.NewReturnPath(home), err), "", err)

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"bytes"
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
@@ -290,16 +291,14 @@ func (st *states) openAsk(raw string) (*ask, error) {
 	return asked, nil
 }
 
-const (
-	// stateLifetime is how long a challenge may take: the user may have to
-	// find a phone, or lunch.
-	stateLifetime = time.Hour
-
-	// redemptionLimit is how long tokens in hand are offered to a store that
-	// fails.
-	redemptionLimit = 10 * time.Minute
-
-	// claimLifetime keeps the claim on a state for as long as the state could
-	// be presented, and then some.
-	claimLifetime = stateLifetime + 30*time.Minute
-)
+// compactJSON is json.Marshal for what travels in a URL: to escape HTML would
+// make six bytes of each & in a return path. It is for strings and numbers.
+func compactJSON(v any) []byte {
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // not for strings and numbers
+	}
+	return bytes.TrimSuffix(plain.Bytes(), []byte{'\n'})
+}

@@ -175,3 +175,12 @@ func NewContext(ctx context.Context, user *User, source oauth2.TokenSource) cont
 	}
 	return &visit{Context: ctx, user: user, source: source}
 }
+
+// sessionFor is the session of a request, wherever the request is: below
+// Handler, or at a path of ours.
+func (vs *visits) sessionFor(r *http.Request) (*session, error) {
+	if v := vs.of(r.Context()); v != nil {
+		return v.session(r.Context())
+	}
+	return vs.load(r.Context(), r)
+}

@@ -99,24 +99,42 @@ func TestMayImport(t *testing.T) {
 	}
 }
 
-func TestCheckLengths(t *testing.T) {
+// A decision with too many ways is named; a table is not one.
+func TestComplexity(t *testing.T) {
 	dir := t.TempDir()
-	var files []string
-	for name, lines := range map[string]int{"a.go": maxLines, "a_test.go": maxTestLines, "b.go": maxLines + 1, "b_test.go": maxTestLines + 1} {
+	write := func(name, body string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(strings.Repeat("\n", lines)), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte("package p\nfunc f(a int) int {\n"+body+"\nreturn 0\n}\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, path)
+		return path
 	}
-	err := checkLengths(files)
-	if err == nil {
-		t.Fatal("no error for two files that are too long")
+	many := write("many.go", strings.Repeat("if a > 1 && a < 9 { return 2 }\n", 8))
+	table := write("table.go", "switch {\n"+strings.Repeat("case a > 1: return 3\n", 40)+"}")
+	err := checkComplexity([]string{many, table})
+	if err == nil || !strings.Contains(err.Error(), "many.go") || strings.Contains(err.Error(), "table.go") {
+		t.Errorf("checkComplexity: %v; want many.go and nothing else", err)
 	}
-	for name, want := range map[string]bool{"a.go": false, "a_test.go": false, "b.go": true, "b_test.go": true} {
-		if got := strings.Contains(err.Error(), string(filepath.Separator)+name+":"); got != want {
-			t.Errorf("reports %s: %t, want %t: %v", name, got, want, err)
+}
+
+// Uses run down, every file stands somewhere, and what depends on itself in a
+// circle is found whole.
+func TestStoreys(t *testing.T) {
+	h := &house{uses: map[string]map[string]string{
+		"errors.go": {"middleware.go": "Auth"}, "middleware.go": {"login.go": "login"}, "login.go": {"middleware.go": "Auth", "errors.go": "Reason"},
+		"stray.go": {}, "store.go": {},
+	}, methodFiles: map[string]bool{"store.go": true}}
+	faults := strings.Join(h.upward(), "\n")
+	for _, want := range []string{"errors.go (vocabulary) uses Auth of middleware.go (face)", "stray.go stands in no storey", "store.go has methods of Auth"} {
+		if !strings.Contains(faults, want) {
+			t.Errorf("not reported: %s\n%s", want, faults)
 		}
+	}
+	if strings.Contains(faults, "login.go (face)") {
+		t.Errorf("a use that runs down is reported: %s", faults)
+	}
+	if got := strings.Join(h.knot(), " "); got != "errors.go login.go middleware.go" {
+		t.Errorf("knot = %s", got)
 	}
 }
 
