@@ -161,6 +161,26 @@ func TestForwardAuthTwoHosts(t *testing.T) {
 	if p := f.Browser.Fetch(f.Browser.Open(proxy.URL+"/page"), "/page"); p.Body != "passed 1001" {
 		t.Errorf("%d %s", p.Status, p.Body)
 	}
+	// The rules are those of the host that was asked for: nginx says it by Host,
+	// and passes on what a client says it is.
+	hosts := fronttest.Start(t, fronttest.Options{Settings: "trusted_proxies: [127.0.0.1]\nroutes:\n  - {path: private.example.com/, allow: signed-in}\n  - {path: public.example.com/, allow: public}\n"})
+	for name, tc := range map[string]struct {
+		headers string
+		want    int
+	}{
+		"Host":                 {"Host: private.example.com\nX-Original-URI: /\n", 401},
+		"public":               {"Host: public.example.com\nX-Original-URI: /\n", 204},
+		"forged":               {"Host: private.example.com\nX-Original-URI: /\nX-Forwarded-Host: public.example.com\n", 401},
+		"forged for public":    {"Host: public.example.com\nX-Original-URI: /\nX-Forwarded-Host: private.example.com\n", 204},
+		"X-Forwarded-Host":     {"Host: front\nX-Forwarded-Uri: /\nX-Forwarded-Host: private.example.com\n", 401},
+		"X-Forwarded-Host two": {"Host: front\nX-Forwarded-Uri: /\nX-Forwarded-Host: private.example.com\nX-Forwarded-Host: public.example.com\n", 400},
+		"no such host":         {"Host: front\nX-Original-URI: /\n", 403},
+		"bad host":             {"Host: private.example.com\nX-Forwarded-Uri: /\nX-Forwarded-Host: a/b\n", 401},
+	} {
+		if status := hosts.Status("GET /oidc/auth HTTP/1.1\n" + tc.headers + "\n"); status != tc.want {
+			t.Errorf("%s: %d, want %d", name, status, tc.want)
+		}
+	}
 	other := "Cookie: " + strings.ReplaceAll(f.Cookies(), "\n", "")
 	if res, _ := f.Answer("GET /oidc/auth HTTP/1.1\nHost: evil.example\n" + other + "\nX-Original-URI: /\n\n"); res.StatusCode != http.StatusForbidden {
 		t.Errorf("a host without a route: %d", res.StatusCode)

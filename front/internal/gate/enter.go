@@ -14,8 +14,8 @@ import (
 // the request, before the headers are put in order.
 type asker struct {
 	trusted bool
-	proto   string // X-Forwarded-Proto, if trusted
-	header  http.Header
+	host    string // the Host header
+	hosts   int    // X-Forwarded-Host headers
 }
 
 // enter finds out where the browser thinks it is, and who asks. Afterwards the
@@ -23,7 +23,7 @@ type asker struct {
 // believes them, and so does the upstream.
 func (g *Gate) enter(r *http.Request, v *visit.Visit) asker {
 	peer, trusted := g.peer(r)
-	a := asker{trusted: trusted, header: r.Header}
+	a := asker{trusted: trusted, host: r.Host, hosts: len(r.Header["X-Forwarded-Host"])}
 	v.Scheme, v.Host = "http", r.Host
 	if r.TLS != nil {
 		v.Scheme = "https"
@@ -31,7 +31,7 @@ func (g *Gate) enter(r *http.Request, v *visit.Visit) asker {
 	v.Client, v.Chain = peer, peer
 	if trusted {
 		v.Client, v.Chain = g.chain(r, peer)
-		switch a.proto = lastValue(r, "X-Forwarded-Proto"); a.proto {
+		switch lastValue(r, "X-Forwarded-Proto") {
 		case "https", "wss": // Traefik says wss for a WebSocket
 			v.Scheme = "https"
 		case "http", "ws":
@@ -41,16 +41,16 @@ func (g *Gate) enter(r *http.Request, v *visit.Visit) asker {
 			v.Host = host
 		}
 	}
-	if !validHost(v.Host) {
-		v.Host = ""
-	}
-	v.Host = withoutDefaultPort(strings.ToLower(v.Host), v.Scheme)
 	g.settle(r, v)
 	return a
 }
 
 // settle makes r say what v does.
 func (g *Gate) settle(r *http.Request, v *visit.Visit) {
+	if !validHost(v.Host) {
+		v.Host = ""
+	}
+	v.Host = withoutDefaultPort(strings.ToLower(v.Host), v.Scheme)
 	r.Host = v.Host
 	h := r.Header
 	for _, name := range []string{"Forwarded", "X-Forwarded-Prefix", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Host", "X-Forwarded-Proto"} {

@@ -22,7 +22,7 @@ func (g *Gate) forwardAuth(w http.ResponseWriter, r *http.Request, v *visit.Visi
 		return
 	}
 	redirect := r.URL.RawQuery == "redirect=1"
-	asked, err := g.original(r, v)
+	asked, err := g.original(r, v, a)
 	if err != nil {
 		g.deny(w, v, http.StatusBadRequest, err.Error())
 		return
@@ -83,10 +83,18 @@ var (
 )
 
 // original makes the request that the proxy asks about.
-func (g *Gate) original(r *http.Request, v *visit.Visit) (*http.Request, error) {
+func (g *Gate) original(r *http.Request, v *visit.Visit, a asker) (*http.Request, error) {
 	kind, err := described(r.Header)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case kind == "X-Forwarded-" && a.hosts > 1:
+		return nil, errTwo
+	case kind == "X-Original-":
+		// Such a proxy says the host by Host. X-Forwarded-Host may be the
+		// client's, and another host may have other rules.
+		v.Host = a.host
+		g.settle(r, v)
 	}
 	uri := r.Header.Get(kind + "Uri")
 	u, err := url.ParseRequestURI(uri)

@@ -77,7 +77,7 @@ func New(o Options) (*Gate, error) {
 	return g, nil
 }
 
-// Close drops idle connections to upstreams.
+// Close drops idle connections to upstreams. No request may be under way.
 func (g *Gate) Close() { g.upstreams.Close() }
 
 // ServeHTTP implements [http.Handler].

@@ -87,6 +87,9 @@ func (f *front) use(c *settings.Config) error {
 	old := f.now.Load()
 	s := &state{config: c}
 	if err := f.open(s, old); err != nil {
+		if s.close != nil && (old == nil || s.store != old.store) {
+			err = errors.Join(err, s.close())
+		}
 		return err
 	}
 	f.mu.Lock()
@@ -179,6 +182,12 @@ func (f *front) retire(old, next *state) {
 // close ends what is open. Requests have ended by then, or been given up.
 func (f *front) close(ctx context.Context) error {
 	s := f.now.Load()
+	retired := make(chan struct{})
+	go func() { f.closes.Wait(); close(retired) }()
+	select {
+	case <-retired:
+	case <-ctx.Done():
+	}
 	err := library.Close(ctx, s.auth)
 	s.gate.Close()
 	err = errors.Join(err, s.close())

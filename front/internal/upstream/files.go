@@ -13,24 +13,24 @@ import (
 )
 
 // newFiles serves what follows the route's path from a folder, or one file.
-func newFiles(r *settings.Route) (http.Handler, error) {
+func newFiles(r *settings.Route) (h *files, closeFiles func(), err error) {
+	h, closeFiles = &files{public: r.Public}, func() {}
 	_, _, prefix := routes.Split(r.Pattern)
 	info, err := os.Stat(r.Upstream.Path)
 	if err != nil {
-		return nil, err
+		return nil, closeFiles, err
 	}
-	h := &files{public: r.Public}
 	if !info.IsDir() {
 		h.serve = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { http.ServeFile(w, withoutIndex(req), r.Upstream.Path) })
-		return h, nil
+		return h, closeFiles, nil
 	}
 	// A root does not follow links out of it.
 	root, err := os.OpenRoot(r.Upstream.Path)
 	if err != nil {
-		return nil, err
+		return nil, closeFiles, err
 	}
 	h.serve = http.StripPrefix(strings.TrimSuffix(prefix, "/"), http.FileServerFS(shown{root.FS()}))
-	return h, nil
+	return h, func() { root.Close() }, nil
 }
 
 type files struct {

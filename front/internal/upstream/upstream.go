@@ -34,24 +34,27 @@ type Upstreams struct {
 	// Observe counts a failure, by what failed.
 	Observe func(ctx context.Context, r *settings.Route, what string)
 
-	transports []*http.Transport
+	closers []func()
 }
 
 // Handler returns what serves a route once its user may pass.
 func (u *Upstreams) Handler(r *settings.Route) (http.Handler, error) {
 	switch r.Upstream.Kind {
 	case settings.KindFile:
-		return newFiles(r)
+		h, closeFiles, err := newFiles(r)
+		u.closers = append(u.closers, closeFiles)
+		return h, err
 	case settings.KindHTTP, settings.KindUnix:
 		return u.proxy(r), nil
 	}
 	return nil, nil
 }
 
-// Close drops idle connections. Requests under way go on.
+// Close drops idle connections and closes folders. No request may be under
+// way.
 func (u *Upstreams) Close() {
-	for _, t := range u.transports {
-		t.CloseIdleConnections()
+	for _, closeIt := range u.closers {
+		closeIt()
 	}
 }
 
@@ -80,7 +83,7 @@ func (u *Upstreams) proxy(r *settings.Route) http.Handler {
 			return dial(ctx, "unix", r.Upstream.Path)
 		}
 	}
-	u.transports = append(u.transports, transport)
+	u.closers = append(u.closers, transport.CloseIdleConnections)
 	p := &proxy{Upstreams: u, route: r, target: target}
 	reverse := &httputil.ReverseProxy{
 		Rewrite: p.rewrite, Transport: transport, ModifyResponse: p.modify, ErrorHandler: p.failed,
