@@ -94,6 +94,26 @@ func TestSQLite(t *testing.T) {
 	}
 }
 
+// Without a file: by the environment alone, under the demo site's names and ours.
+func TestEnvironment(t *testing.T) {
+	f := fronttest.Prepare(t, fronttest.Options{})
+	addr := fronttest.FreeAddr(t)
+	cmd := exec.Command(binary, "-access-log", "off")
+	cmd.Env = append(os.Environ(), "ADDR="+addr, "BASE_URL=http://"+addr, "OIDC_ISSUER="+f.Issuer.URL(), "OIDC_CLIENT_ID=client", "OIDC_CLIENT_SECRET=secret",
+		"OIDC_SCOPES=openid profile email", "OIDC_RESPONSE_TYPE=code", "OIDC_RESPONSE_MODE=query", "SESSION_KEY="+strings.Repeat("07", 32),
+		"FRONT_ROUTES=[{path: /, allow: {email_domain: example.com}, upstream: '"+f.Behind.URL+"'}]")
+	start(t, f, cmd)
+	f.SignIn()
+	if got := f.Behind.Last(t).Header.Get("X-Forwarded-Email"); got != "alice@example.com" {
+		t.Errorf("%q", got)
+	}
+	if f.Access.String() != "" {
+		t.Errorf("an access log that is off says %s", f.Access)
+	}
+	f.As("1002")
+	page(t, f.Browser.Open(f.URL+"/"), http.StatusForbidden, "")
+}
+
 // systemd hands over the sockets, waits for the word that all is well, and
 // hears of a reload and of the end.
 func TestSystemd(t *testing.T) {

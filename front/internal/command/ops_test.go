@@ -264,6 +264,20 @@ func TestTLS(t *testing.T) {
 	if h := f.Behind.Last(t).Header; h.Get("X-Forwarded-Proto") != "https" {
 		t.Errorf("%v", h)
 	}
+	// Over HTTP/2 bodies are bounded, and refused, all the same.
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for cookie, want := range map[string]int{f.Cookies(): http.StatusOK, "": http.StatusUnauthorized} {
+		req, _ := http.NewRequest("POST", f.URL+"/upload", strings.NewReader(strings.Repeat("x", 1<<20)))
+		req.Header.Set("Cookie", cookie)
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want || res.ProtoMajor != 2 || want == http.StatusOK && f.Behind.Last(t).ContentLength != 1<<20 {
+			t.Errorf("upload over HTTP/%d: %d, want %d", res.ProtoMajor, res.StatusCode, want)
+		}
+	}
 	// The files change: half of them first.
 	if err := os.WriteFile(filepath.Join(dir, "cert.pem"), []byte("half"), 0o600); err != nil {
 		t.Fatal(err)

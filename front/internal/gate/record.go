@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/seed454743b5/signin/front/internal/visit"
@@ -62,7 +63,9 @@ func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-func (w *recorder) unread() bool { return w.body != nil && !w.body.done && w.request.ProtoMajor == 1 }
+func (w *recorder) unread() bool {
+	return w.body != nil && w.request.ProtoMajor == 1 && !w.body.atEnd()
+}
 
 // limitBody puts a bound on each reading of r's body.
 func (w *recorder) limitBody(r *http.Request) {
@@ -73,35 +76,73 @@ func (w *recorder) limitBody(r *http.Request) {
 	r.Body = w.body
 }
 
-// finish bounds what the server does with the rest of a body.
+// finish bounds what the server does with the rest of a body. The handler is
+// about to return.
 func (w *recorder) finish() {
-	if w.unread() && w.status != http.StatusSwitchingProtocols {
+	if w.body == nil {
+		return
+	}
+	rest := w.unread() && w.status != http.StatusSwitchingProtocols
+	w.body.mu.Lock()
+	defer w.body.mu.Unlock()
+	w.body.over = true
+	if rest {
 		_ = w.body.control.SetReadDeadline(time.Now().Add(drainTime))
 	}
 }
 
+// body is a request's. The transport to the upstream may read it on a goroutine
+// of its own, and go on when the handler has returned: then the deadline
+// belongs to the next request, and in HTTP/2 there is nothing to set it on.
 type body struct {
 	io.ReadCloser
 	w       *recorder
 	control *http.ResponseController
 	start   time.Time
-	read    int64
-	done    bool
+
+	mu   sync.Mutex
+	read int64 // guarded by mu, with what follows
+	done bool  // to the end
+	over bool  // the handler returns
+}
+
+func (b *body) atEnd() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.done
 }
 
 // Read sets a deadline for itself alone: one that is left would end the
 // request while its answer is awaited.
 func (b *body) Read(p []byte) (int, error) {
-	deadline := time.Now().Add(userIdle)
-	if b.w.stranger {
-		deadline = b.start.Add(strangerTime + time.Duration(b.read/strangerRate)*time.Second)
+	if !b.setDeadline(b.limit()) {
+		return 0, http.ErrBodyReadAfterClose
 	}
-	_ = b.control.SetReadDeadline(deadline)
 	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
 	b.read += int64(n)
-	if err != nil {
-		b.done = err == io.EOF
-	}
-	_ = b.control.SetReadDeadline(time.Time{})
+	b.done = b.done || err == io.EOF
+	b.mu.Unlock()
+	b.setDeadline(time.Time{})
 	return n, err
+}
+
+// limit is until when one reading may take.
+func (b *body) limit() time.Time {
+	if !b.w.stranger {
+		return time.Now().Add(userIdle)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.start.Add(strangerTime + time.Duration(b.read/strangerRate)*time.Second)
+}
+
+// setDeadline reports false if the handler returns.
+func (b *body) setDeadline(t time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.over {
+		_ = b.control.SetReadDeadline(t)
+	}
+	return !b.over
 }
