@@ -264,7 +264,7 @@ var refusalPages = map[family.Subject]PageKind{
 // 3.1.2.6). Its text is the issuer's, or anybody's: it is shown as a quote.
 func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 	f := family.Failure{
-		Issuer: a.cfg.Issuer, Code: text.Printable(params.Get("error"), 60), Description: params.Get("error_description"),
+		Written: a.issuer.Written(), Code: text.Printable(params.Get("error"), 60), Description: params.Get("error_description"),
 		Asks: tx.Interactive && len(tx.Scopes) > 0,
 	}
 	subject := f.Subject()

@@ -1,12 +1,12 @@
 package signin
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 )
@@ -45,11 +45,11 @@ func TestTokenCovers(t *testing.T) {
 func TestTokenScopeSpelling(t *testing.T) {
 	answer := &oidc.Answer{AccessToken: "x", Scope: oidc.ScopeValue{"openid", "User.Read", "Mail.Send"}}
 	asked := []string{"openid", "user.read", "https://graph.microsoft.com/mail.send"}
-	entra := &tokens{written: family.ScopesOf(Entra(EntraGlobal, "common"))}
+	entra := &tokens{issuer: oidc.New(oidc.Config{Issuer: Entra(EntraGlobal, "common"), HTTPClient: http.DefaultClient})}
 	if got := entra.newHeld(answer, asked, ""); !got.covers(asked) || !got.covers([]string{"user.read"}) || !got.covers([]string{"https://graph.microsoft.com/User.Read"}) {
 		t.Errorf("Entra granted %q", got.Scopes)
 	}
-	other := &tokens{written: family.ScopesOf("https://issuer.example")}
+	other := &tokens{issuer: oidc.New(oidc.Config{Issuer: "https://issuer.example", HTTPClient: http.DefaultClient})}
 	if got := other.newHeld(answer, asked, ""); got.covers([]string{"user.read"}) {
 		t.Errorf("granted %q", got.Scopes)
 	}

@@ -64,7 +64,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
@@ -159,7 +158,6 @@ func (a *Auth) assemble(c Config) {
 	a.tokens = &tokens{
 		records: a.records, issuer: a.issuer, store: store, keys: a.keys, chores: &a.chores, report: a.report,
 		now: now, margin: c.ExpiryMargin, scopes: c.Scopes, capabilities: c.ClientCapabilities,
-		written: family.ScopesOf(c.Issuer),
 	}
 	a.visits = &visits{sites: site.Sites{Proxies: c.TrustedProxies}, tokens: a.tokens, now: now}
 	if u, err := url.Parse(c.BaseURL); err == nil {
@@ -309,14 +307,14 @@ func (a *Auth) meets(ctx context.Context, v *visit, s *session, user *User, need
 // are. If one API's have not, the user is asked for all of them at once, and the
 // token that the challenge brings is for that API.
 func (a *Auth) granted(ctx context.Context, v *visit, need Requirement) error {
-	if !a.tokens.written.Mixed(need.Scopes) {
+	if !a.issuer.Written().Mixed(need.Scopes) {
 		_, err := a.tokens.acquire(ctx, v, TokenRequest{Scopes: need.Scopes, Resource: need.Resource})
 		return err
 	}
-	for _, scopes := range a.tokens.written.ByAPI(need.Scopes) {
+	for _, scopes := range a.issuer.Written().ByAPI(need.Scopes) {
 		_, err := a.tokens.acquire(ctx, v, TokenRequest{Scopes: scopes, Resource: need.Resource})
 		if lack, ok := errors.AsType[*InteractionRequiredError](err); ok {
-			lack.Scopes = a.tokens.written.Together(scopes, need.Scopes)
+			lack.Scopes = a.issuer.Written().Together(scopes, need.Scopes)
 		}
 		if err != nil {
 			return err

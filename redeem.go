@@ -145,7 +145,7 @@ func (rd *redeemer) redeem(ctx context.Context, meta *oidc.Metadata, tx *transac
 	if meta.Rule.Family.ClientInfo {
 		form.Set("client_info", "1")
 	}
-	if rd.tokens.written.PerAPI() {
+	if rd.issuer.Written().PerAPI() {
 		// The code may be for several APIs, and the token is for one (AADSTS28003).
 		form.Set("scope", strings.Join(meta.Askable(rd.tokenScopes(tx), tx.Scopes), " "))
 	}
@@ -183,7 +183,7 @@ func (rd *redeemer) accept(ctx context.Context, meta *oidc.Metadata, tx *transac
 	asked := meta.Askable(rd.tokenScopes(tx), tx.Scopes)
 	token := rd.tokens.newHeld(answer, asked, tx.Resource)
 	site := rd.tokens.siteScopes()
-	token.Default = tx.Resource == "" && rd.tokens.written.SameAPI(asked, site) && (!tx.Interactive || token.covers(apiScopes(site)))
+	token.Default = tx.Resource == "" && rd.issuer.Written().SameAPI(asked, site) && (!tx.Interactive || token.covers(apiScopes(site)))
 	s, err := rd.saveSignIn(ctx, tx, b, back, answer, token)
 	if err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (rd *redeemer) accept(ctx context.Context, meta *oidc.Metadata, tx *transac
 	rd.report.event(ctx, Event{Name: EventSignedIn, Reference: tx.id(), User: s.user, Duration: rd.now().Sub(answer.Asked)})
 	done := &redeemed{secret: s.secret}
 	switch {
-	case !token.covers(rd.tokens.written.Told(tx.Scopes, asked)):
+	case !token.covers(rd.issuer.Written().Told(tx.Scopes, asked)):
 		done.unmet = unmetScopes
 	case tx.Interactive && len(tx.ACR) == 0 && tx.MaxAge == nil && answer.AccessToken == "":
 		done.unmet = unmetScopes // it was for a token, and another trip would bring none either
@@ -322,19 +322,19 @@ func (rd *redeemer) challengeScopes(tx *transaction) []string {
 			scopes = append(scopes, s)
 		}
 	}
-	if tx.Interactive && rd.tokens.written.PerAPI() {
+	if tx.Interactive && rd.issuer.Written().PerAPI() {
 		// Who is signed in is asked for what a page needs. The sign-in's scopes go
 		// along where they can.
-		return rd.tokens.written.Together(tx.Scopes, scopes)
+		return rd.issuer.Written().Together(tx.Scopes, scopes)
 	}
-	return rd.tokens.written.Together(scopes, tx.Scopes)
+	return rd.issuer.Written().Together(scopes, tx.Scopes)
 }
 
 // tokenScopes are those of a challenge's that its token is for: all of them, or
 // those of one API. That is the page's where a page asked for more than the
 // sign-in, else the site's.
 func (rd *redeemer) tokenScopes(tx *transaction) []string {
-	return rd.tokens.written.OneAPI(rd.challengeScopes(tx))
+	return rd.issuer.Written().OneAPI(rd.challengeScopes(tx))
 }
 
 // rejection is a callback that ends in an error page.

@@ -273,14 +273,14 @@ func (rs *records) endLater(ctx context.Context, s *session) {
 // others any more. Where a token is for one API, the scopes have to name it.
 func (ts *tokens) refreshScopes(r *record, req *TokenRequest) []string {
 	t := r.find(req)
-	if ts.written.PerAPI() {
+	if ts.issuer.Written().PerAPI() {
 		scopes := req.Scopes
 		if t != nil {
-			scopes = ts.written.Together(t.Asked, scopes)
+			scopes = ts.issuer.Written().Together(t.Asked, scopes)
 		} else if len(scopes) == 0 {
 			scopes = ts.siteScopes()
 		}
-		return ts.withReserved(ts.written.OneAPI(scopes))
+		return ts.withReserved(ts.issuer.Written().OneAPI(scopes))
 	}
 	if t != nil && t.Default || t == nil && len(req.Scopes) == 0 {
 		return nil
@@ -294,7 +294,7 @@ func (ts *tokens) refreshScopes(r *record, req *TokenRequest) []string {
 
 // siteScopes are those of Config.Scopes that the token of a request for no scopes
 // is for: all of them, or those of the first one's API.
-func (ts *tokens) siteScopes() []string { return ts.written.OneAPI(ts.scopes) }
+func (ts *tokens) siteScopes() []string { return ts.issuer.Written().OneAPI(ts.scopes) }
 
 // withReserved adds the sign-in's reserved scopes, without which some issuers
 // give no refresh token back.
@@ -404,7 +404,7 @@ func (x *refreshing) failed(ctx context.Context, err error) error {
 	s, req := x.s, &x.req
 	answer, _ := errors.AsType[*oidc.TokenError](err)
 	bare := len(x.scopes) == 0 && req.Resource == "" && req.Claims == "" && len(req.Params) == 0
-	subject := answer.Subject(x.issuer.URL, bare)
+	subject := answer.Subject(x.issuer.Written(), bare)
 	switch subject {
 	case family.OfMoment, family.OfClient:
 		err = &temporaryError{err}

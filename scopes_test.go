@@ -237,6 +237,30 @@ func TestGrantedScopesSpelled(t *testing.T) {
 	}
 }
 
+// The family of an issuer at a domain of the customer's own shows in what it calls
+// itself, and the rules about APIs hold there, too.
+func TestScopesAtOwnDomain(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.issuerURL = ExternalID("login.contoso.example", signintest.ProfileTenant)
+		o.behaviour = signintest.ExternalID
+		o.config = func(c *Config) { c.Scopes = []string{"User.Read"} }
+	})
+	b := a.browser()
+	for range 2 {
+		if got := a.scopesOf(b.Open(a.url + "/token?scope=" + ordersRead)); got != ordersRead {
+			t.Errorf("a token for %q; %s", got, lastCause(a))
+		}
+		if got := a.scopesOf(b.Open(a.url + "/token")); got != "User.Read" {
+			t.Errorf("a token for no scopes is for %q", got)
+		}
+		a.clock.advance(2 * time.Hour)
+	}
+	if n := a.issuer.Count(signintest.EndpointAuthorize); n != 1 {
+		t.Errorf("%d visits to the issuer, want 1", n)
+	}
+	a.oneAPIEach()
+}
+
 // A user flow of Azure AD B2C refuses scopes of two APIs before anybody signs in.
 func TestScopesAtB2C(t *testing.T) {
 	const read, other = "https://contoso.onmicrosoft.com/orders/read", "https://contoso.onmicrosoft.com/mail/read"

@@ -31,7 +31,6 @@ type tokens struct {
 
 	margin       time.Duration // Config.ExpiryMargin
 	scopes       []string      // Config.Scopes
-	written      family.Scopes // how the issuer writes them
 	capabilities []string      // Config.ClientCapabilities
 
 	flights once.Flights[*renewed]
@@ -199,7 +198,7 @@ func (ts *tokens) acquire(ctx context.Context, v holder, req TokenRequest) (*hel
 	if s == nil {
 		return nil, req.needs(ReasonSignIn, "", nil)
 	}
-	if ts.written.Mixed(req.Scopes) {
+	if ts.issuer.Written().Mixed(req.Scopes) {
 		return nil, &argumentError{fmt.Errorf("token for scopes %s: they belong to several APIs, and a token is for one", strings.Join(req.Scopes, " "))}
 	}
 	t := s.record.find(&req)
@@ -279,11 +278,11 @@ func (ts *tokens) newHeld(answer *oidc.Answer, asked []string, resource string) 
 	}
 	t := held{
 		Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource,
-		Obtained: answer.Asked.Unix(), Written: ts.written,
+		Obtained: answer.Asked.Unix(), Written: ts.issuer.Written(),
 	}
 	t.Scopes = t.Asked
 	if len(answer.Scope) > 0 {
-		t.Scopes = accessScopes(ts.written.Spelled(answer.Scope, t.Asked))
+		t.Scopes = accessScopes(ts.issuer.Written().Spelled(answer.Scope, t.Asked))
 	}
 	if answer.ExpiresIn.Present {
 		t.Expires = answer.Asked.Add(answer.ExpiresIn.Duration).Unix()

@@ -127,7 +127,7 @@ func (a *Auth) AppTokenSource(scopes ...string) oauth2.TokenSource {
 	if err := checkScopes(scopes); err != nil {
 		return failing{fmt.Errorf("signin: app token: %w", err)}
 	}
-	if a.tokens.written.Mixed(scopes) {
+	if a.issuer.Written().Mixed(scopes) {
 		return failing{fmt.Errorf("signin: app token: scopes %s belong to several APIs, and a token is for one", strings.Join(scopes, " "))}
 	}
 	return a.tokens.apps.source(a.tokens, scopes)

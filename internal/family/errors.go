@@ -150,8 +150,8 @@ var errorRows = []errorRow{
 
 // Failure is an error answer of an issuer's.
 type Failure struct {
-	// Issuer is the configured one.
-	Issuer string
+	// Written is how the issuer writes scopes, which tells its family.
+	Written Scopes
 
 	// Code is error, Description error_description, and Suberror Entra's.
 	Code, Description, Suberror string
@@ -205,7 +205,7 @@ func (f Failure) from() string {
 			return name
 		}
 	}
-	switch ScopesOf(f.Issuer) {
+	switch f.Written {
 	case entraScopes, entraV1Scopes:
 		return fromEntra
 	case b2cScopes:

@@ -74,7 +74,7 @@ func TestTokenErrors(t *testing.T) {
 		{"B2C", generic, "invalid_request", said("AADB2C90117: The scope is not supported."), OfRequest, OfRequest},
 	} {
 		f := tc.more
-		f.Issuer, f.Code = tc.issuer, tc.code
+		f.Written, f.Code = ScopesOf(tc.issuer, ""), tc.code
 		if f.Status == 0 {
 			f.Status = http.StatusBadRequest
 		}

@@ -36,6 +36,9 @@ type Family struct {
 	// that authentication contexts are asked for by the claim acrs.
 	ClientInfo bool
 
+	// written is how scopes are written.
+	written Scopes
+
 	// BareSID says that front-channel logout names sid without iss.
 	BareSID bool
 
@@ -93,14 +96,14 @@ func (l Leave) From(issuer, announced string) (endpoint, back string) {
 var families = []*Family{
 	{
 		Name: "Microsoft Entra ID", is: isEntra, check: checkEntra, rule: entraRule,
-		AppKeys: true, ClientInfo: true, BareSID: true,
+		AppKeys: true, ClientInfo: true, BareSID: true, written: entraScopes,
 	},
 	{
 		Name: "Microsoft Entra External ID", is: isExternalID, check: checkExternalID, rule: externalIDRule,
-		AppKeys: true, ClientInfo: true, BareSID: true,
+		AppKeys: true, ClientInfo: true, BareSID: true, written: entraScopes,
 	},
 	{
-		Name: "Azure AD B2C", is: isB2C, check: checkB2C, rule: b2cRule,
+		Name: "Azure AD B2C", is: isB2C, check: checkB2C, rule: b2cRule, written: b2cScopes,
 		// It announces openid alone.
 		Scopes: []string{"profile", "offline_access"},
 	},

@@ -1,7 +1,6 @@
 package family
 
 import (
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -20,9 +19,6 @@ const (
 
 // scopeRow is what one family of issuers does.
 type scopeRow struct {
-	// is recognises the configured issuer.
-	is func(issuer *url.URL) bool
-
 	// apis says that a scope belongs to the API before its last slash, or to
 	// home, and that one token request names scopes of one API only.
 	apis bool
@@ -38,9 +34,9 @@ type scopeRow struct {
 var scopeRows = map[Scopes]scopeRow{
 	plainScopes: {},
 	// The v1.0 endpoints take the API in the parameter resource.
-	entraV1Scopes: {is: onMicrosoft(false), folded: true, home: graph},
-	entraScopes:   {is: onMicrosoft(true), folded: true, apis: true, home: graph},
-	b2cScopes:     {is: onB2C, folded: true, apis: true, once: true},
+	entraV1Scopes: {folded: true, home: graph},
+	entraScopes:   {folded: true, apis: true, home: graph},
+	b2cScopes:     {folded: true, apis: true, once: true},
 }
 
 // graph is how Microsoft Graph is named, and graphs in which other ways: by cloud,
@@ -57,29 +53,15 @@ var graphs = []string{
 // google is what Google puts before email and profile when it grants them.
 const google = "https://www.googleapis.com/auth/userinfo."
 
-// ScopesOf returns the row of a configured issuer.
-func ScopesOf(issuer string) Scopes {
-	u, err := url.Parse(strings.ToLower(issuer))
-	if err != nil {
-		return plainScopes
+// ScopesOf returns the row of an issuer by its name in the configuration and, if
+// it has been read, in the discovery document.
+func ScopesOf(configured, documented string) Scopes {
+	written := Of(configured, documented).written
+	if written == entraScopes && !strings.HasSuffix(strings.TrimSuffix(configured, "/"), "/v2.0") {
+		return entraV1Scopes
 	}
-	for name, row := range scopeRows {
-		if row.is != nil && row.is(u) {
-			return name
-		}
-	}
-	return plainScopes
+	return written
 }
-
-func onMicrosoft(v2 bool) func(*url.URL) bool {
-	return func(u *url.URL) bool {
-		_, known := entraHosts[u.Host]
-		known = known || strings.HasSuffix(u.Host, ".ciamlogin.com")
-		return known && u.Scheme == "https" && v2 == strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/v2.0")
-	}
-}
-
-func onB2C(u *url.URL) bool { return strings.HasSuffix(u.Host, ".b2clogin.com") }
 
 // Reserved reports whether a scope is one of OpenID Connect's that a sign-in
 // asks for. Reserved scopes belong to no API and go along with every request.

@@ -15,22 +15,29 @@ const (
 func fields(s string) []string { return strings.Fields(s) }
 
 func TestScopesOf(t *testing.T) {
-	for issuer, want := range map[string]Scopes{
-		entra: entraScopes,
-		"https://LOGIN.microsoftonline.us/contoso.com/v2.0/":                          entraScopes,
-		"https://login.partner.microsoftonline.cn/common/v2.0":                        entraScopes,
-		"https://contoso.ciamlogin.com/11111111-1111-1111-1111-111111111111/v2.0":     entraScopes,
-		"https://login.microsoftonline.com/contoso.com":                               entraV1Scopes,
-		"https://sts.windows.net/11111111-1111-1111-1111-111111111111/":               entraV1Scopes,
-		"https://contoso.b2clogin.com/tfp/contoso.onmicrosoft.com/b2c_1_signin/v2.0/": b2cScopes,
-		"https://login.microsoftonline.com.evil.example/common/v2.0":                  plainScopes,
-		"http://login.microsoftonline.com/common/v2.0":                                plainScopes,
-		"https://accounts.google.com":                                                 plainScopes,
-		"https://issuer.example/v2.0":                                                 plainScopes,
-		"%":                                                                           plainScopes,
+	const tenant = "11111111-1111-1111-1111-111111111111"
+	for _, tc := range []struct {
+		configured, documented string
+		want                   Scopes
+	}{
+		{entra, "", entraScopes},
+		{"https://login.microsoftonline.us/contoso.com/v2.0/", "", entraScopes},
+		{"https://login.partner.microsoftonline.cn/common/v2.0", "", entraScopes},
+		{"https://login.sovcloud-identity.fr/common/v2.0", "", entraScopes},
+		{"https://contoso.ciamlogin.com/" + tenant + "/v2.0", "", entraScopes},
+		{"https://login.contoso.example/" + tenant + "/v2.0", "", plainScopes},
+		{"https://login.contoso.example/" + tenant + "/v2.0", "https://" + tenant + ".ciamlogin.com/" + tenant + "/v2.0", entraScopes},
+		{"https://login.microsoftonline.com/contoso.com", "", entraV1Scopes},
+		{"https://sts.windows.net/" + tenant + "/", "", entraV1Scopes},
+		{"https://contoso.b2clogin.com/tfp/contoso.onmicrosoft.com/b2c_1_signin/v2.0/", "", b2cScopes},
+		{"https://login.contoso.example/" + tenant + "/B2C_1_signin/v2.0", "", b2cScopes},
+		{"https://login.microsoftonline.com.evil.example/contoso/v2.0", "", plainScopes},
+		{"https://accounts.google.com", "", plainScopes},
+		{"https://issuer.example/v2.0", "https://issuer.example/v2.0", plainScopes},
+		{"%", "", plainScopes},
 	} {
-		if got := ScopesOf(issuer); got != want {
-			t.Errorf("%s: %q, want %q", issuer, got, want)
+		if got := ScopesOf(tc.configured, tc.documented); got != tc.want {
+			t.Errorf("%s, called %s: %q, want %q", tc.configured, tc.documented, got, tc.want)
 		}
 	}
 }

@@ -13,10 +13,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/seed454743b5/signin/internal/clientauth"
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/text"
 )
@@ -51,6 +53,8 @@ type Issuer struct {
 	report func(context.Context, error) // of a failure that nobody waits for
 
 	Fetches once.Flights[*Metadata]
+
+	written atomic.Value // family.Scopes
 
 	mu       sync.Mutex
 	Meta     *Metadata // guarded by mu, with what follows
@@ -93,14 +97,20 @@ func New(c Config) *Issuer {
 	// discovery did not send us.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client.Jar = nil
-	return &Issuer{
+	i := &Issuer{
 		URL: c.Issuer, documentURL: c.DiscoveryURL, endpoints: c.Endpoints,
 		responseType: c.ResponseType, responseMode: c.ResponseMode, byDefault: c.ScopesByDefault,
 		Tenants: c.Tenants, algorithms: c.SigningAlgorithms, Client: &client,
 		ClientID: c.ClientID, Credential: c.Credential, audiences: c.Audiences, capabilities: c.ClientCapabilities, skew: c.ClockSkew,
 		now: c.Now, report: c.Report,
 	}
+	i.written.Store(family.ScopesOf(i.URL, ""))
+	return i
 }
+
+// Written is how the issuer writes scopes: as its name in the configuration says,
+// or, once there is metadata, its name there.
+func (i *Issuer) Written() family.Scopes { return i.written.Load().(family.Scopes) }
 
 func cmpTransport(t http.RoundTripper) http.RoundTripper {
 	if t == nil {
@@ -161,6 +171,7 @@ func (i *Issuer) settle(meta *Metadata, err error) (old bool) {
 	if i.Meta != nil && i.Meta.JWKSURI == meta.JWKSURI {
 		meta.Keys.Source, meta.LogoutKeys.Source = i.Meta.Keys.Source, i.Meta.LogoutKeys.Source
 	}
+	i.written.Store(family.ScopesOf(i.URL, meta.Issuer))
 	i.Meta, i.fetched, i.failures, i.err, i.retry = meta, i.now(), 0, nil, time.Time{}
 	return old
 }

@@ -186,12 +186,12 @@ func withoutURL(err error) error {
 
 // Subject is what the error speaks of. A nil e is a request without an answer.
 // bare says that the request named nothing but its grant.
-func (e *TokenError) Subject(issuer string, bare bool) family.Subject {
+func (e *TokenError) Subject(written family.Scopes, bare bool) family.Subject {
 	if e == nil {
 		return family.OfMoment
 	}
 	return family.Failure{
-		Issuer: issuer, Code: e.ErrorCode, Description: e.ErrorDescription, Suberror: e.Suberror,
+		Written: written, Code: e.ErrorCode, Description: e.ErrorDescription, Suberror: e.Suberror,
 		Status: e.Status(), Claims: e.Claims != "", Bare: bare,
 	}.Subject()
 }
