@@ -91,9 +91,13 @@ func (g *Gate) program(w http.ResponseWriter, r *http.Request, route *settings.R
 // refuse answers a program.
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	v := visit.From(r.Context())
-	v.Cause = "bearer: " + err.Error()
 	refusal, ok := errors.AsType[*bearer.Refusal](err)
-	if !ok {
+	if ok {
+		v.Cause = "bearer: " + refusal.Error()
+	} else {
+		// The error's text has addresses in it; a cause is one of few.
+		v.Cause = "bearer: the issuer cannot be asked"
+		g.Log.WarnContext(r.Context(), v.Cause, "err", err)
 		refusal = &bearer.Refusal{Status: http.StatusServiceUnavailable}
 	}
 	refusal.Write(w)

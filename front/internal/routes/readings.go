@@ -14,6 +14,9 @@ var (
 	errMany    = errors.New("the path has too many readings")
 )
 
+// maxOdd bounds a path that is not plain: all its readings are looked at.
+const maxOdd = 8 << 10
+
 // plain reports whether every server reads an escaped path alike.
 func plain(p string) bool {
 	if !strings.HasPrefix(p, "/") {
@@ -41,8 +44,11 @@ func plain(p string) bool {
 // readings returns how servers may read an escaped path, each clean and
 // escaped again. The first is ServeMux's.
 func readings(escaped string) ([]string, error) {
-	if !strings.HasPrefix(escaped, "/") {
+	switch {
+	case !strings.HasPrefix(escaped, "/"):
 		return nil, errors.New("the path does not begin with a slash")
+	case len(escaped) > maxOdd:
+		return nil, errMany
 	}
 	literal := escaped
 	for strings.Contains(literal, "//") { // a server that knows empty segments

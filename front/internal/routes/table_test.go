@@ -70,6 +70,8 @@ func TestFind(t *testing.T) {
 		{"GET", "a", "//oidc/auth", Unclear, 0},
 		{"GET", "a", "/oidc%2fauth", Unclear, 0},
 		{"GET", "a", "*", Unclear, 0},
+		{"GET", "a", "/x/" + strings.Repeat("a", 20000), Route, 0},
+		{"GET", "a", "/x/" + strings.Repeat(";a", 10000), Unclear, 0},
 	} {
 		u, err := url.ParseRequestURI(tc.path)
 		if err != nil {
