@@ -50,6 +50,10 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	b := a.browsers.read(r)
 	tx, err := a.checkState(w, r, params, b, home)
+	if err == nil && tx.Flow != "" {
+		a.afterFlow(w, r, tx, b, params.Has("error"))
+		return
+	}
 	if err == nil {
 		var done *redeemed
 		if done, err = a.answered(r, params, tx, b); err == nil {
@@ -59,6 +63,11 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	if errors.Is(err, errUnknown) {
 		site.RedirectWithin(w, site.NewReturnPath(tx.Return))
+		return
+	}
+	if errors.Is(err, errForgotten) {
+		need := &InteractionRequiredError{Reason: ReasonSignIn, flow: a.cfg.PasswordResetFlow}
+		a.challengeSession(w, r, b, nil, need, site.NewReturnPath(tx.Return))
 		return
 	}
 	if errors.Is(err, errStale) {
@@ -209,6 +218,9 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	}
 	var front *oidc.IDToken
 	if a.cfg.ResponseType == typeHybrid {
+		if params.Get("id_token") == "" {
+			return nil, reject(PageTokenRejected, again, "no id_token in the answer: the issuer does not do the hybrid flow for this client; enable it there or set ResponseType \"code\"")
+		}
 		want := a.redeemer.expect(tx, b)
 		want.Front, want.Code = true, code
 		if front, err = a.issuer.VerifyIDToken(r.Context(), meta, params.Get("id_token"), want); err != nil {
@@ -274,6 +286,8 @@ func (a *Auth) issuerRefusal(params url.Values, tx *transaction) error {
 		// Whoever signed in in another tab meanwhile finds the page they asked for, and
 		// anybody else starts anew.
 		return fmt.Errorf("%w: %s", errStale, cause)
+	case subject == family.Forgotten && a.cfg.PasswordResetFlow != "":
+		return errForgotten
 	case subject == family.OfConsent:
 		cause += "; " + tx.askedFor()
 	case refusalPages[subject] == "":

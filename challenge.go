@@ -144,6 +144,11 @@ func (a *Auth) challengeBrowser(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, a.unavailable(to, err), "", err)
 		return
 	}
+	a.challengeSession(w, r, b, s, need, to)
+}
+
+// challengeSession is challengeBrowser for a session that has been read.
+func (a *Auth) challengeSession(w http.ResponseWriter, r *http.Request, b *browser, s *session, need *InteractionRequiredError, to site.ReturnPath) {
 	loop := loopNeed(need, s)
 	if b.looping(loop, a.now()) {
 		cause := a.sess.whyLoop(r, b, s)
@@ -192,7 +197,7 @@ func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *Int
 		Return: to.String(), Bare: to.Bare, Browser: b.hash(),
 		Redirect: a.visits.site(r).URL(a.cfg.CallbackPath),
 		Scopes:   need.Scopes, Resource: need.Resource, ACR: need.ACR, Required: need.required,
-		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent,
+		Interactive: need.Reason == ReasonConsent || need.Reason == ReasonClaims, Silent: need.silent, Flow: need.flow,
 		Host: text.Printable(a.visits.sites.Elsewhere(a.visits.entered(r)), 60), Agent: agentHash(r),
 	}
 	if need.MaxAge != nil {
@@ -244,9 +249,9 @@ func loopNeed(need *InteractionRequiredError, s *session) string {
 // authorizationURL is the authentication request (OpenID Connect Core,
 // 3.1.2.1 and 3.3.2.1; RFC 7636, 4.3).
 func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser, need *InteractionRequiredError, s *session) (string, error) {
-	u, err := url.Parse(meta.AuthorizationEndpoint)
+	u, err := a.authorizeAt(meta, need)
 	if err != nil {
-		return "", oidc.Failed(err)
+		return "", err
 	}
 	state, err := a.states.seal(tx)
 	if err != nil {

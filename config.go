@@ -149,6 +149,12 @@ type Config struct {
 	// unless azp says ClientID (OpenID Connect Core, 3.1.3.7, errata 2).
 	Audiences []string
 
+	// PasswordResetFlow is the user flow of Azure AD B2C for those who say at the
+	// sign-in that they have forgotten their password (AADB2C90118), such as
+	// "B2C_1_reset". They sign in afterwards. Empty shows them a page: leave it so
+	// where the flow of Issuer resets passwords itself. See [Auth.UserFlow].
+	PasswordResetFlow string
+
 	// Tenants are the Entra tenants, by id, whose users may sign in. Empty
 	// admits whom the issuer's tenant segment admits: one tenant, or with
 	// common every tenant there is.
@@ -429,6 +435,11 @@ func (c Config) validateIssuer(fault func(format string, args ...any)) {
 	if c.DiscoveryURL != "" {
 		if err := site.CheckEndpointURL(c.DiscoveryURL); err != nil {
 			fault("DiscoveryURL: %w", err)
+		}
+	}
+	if c.PasswordResetFlow != "" {
+		if err := family.CheckFlow(c.Issuer, c.PasswordResetFlow); err != nil {
+			fault("PasswordResetFlow: %w", err)
 		}
 	}
 	e := c.Endpoints

@@ -69,6 +69,9 @@ type InteractionRequiredError struct {
 	// chosen marks a sign-in that somebody began by opening a link.
 	chosen bool
 
+	// flow is another user flow of Azure AD B2C to go through; see UserFlow.
+	flow string
+
 	// tried marks one that came back to see whether the browser keeps cookies.
 	tried bool
 

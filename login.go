@@ -80,7 +80,7 @@ func (a *Auth) asked(r *http.Request, params url.Values) (*InteractionRequiredEr
 			if asked.Bare {
 				asked.Return = a.visits.sites.Resolve(a.visits.entered(r), a.loginPath, asked.Return)
 			}
-			asked.Need.tried, asked.Need.required = asked.Tried, asked.Required
+			asked.Need.tried, asked.Need.required, asked.Need.flow = asked.Tried, asked.Required, asked.Flow
 			return &asked.Need, site.NewReturnPath(asked.Return), nil
 		}
 	}

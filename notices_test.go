@@ -86,3 +86,17 @@ func TestNoSIDNotice(t *testing.T) {
 		})
 	}
 }
+
+// TestHybridIgnored: an issuer that answers a hybrid request with a code alone
+// is named as such in the log.
+func TestHybridIgnored(t *testing.T) {
+	a := newApp(t, func(o *appOptions) {
+		o.behaviour = func(b *signintest.Behaviour) {
+			b.EditResponse = func(r *signintest.AuthResponse) { delete(r.Params, "id_token") }
+		}
+	})
+	wantPage(t, a, a.browser().Open(a.url+"/me"), http.StatusBadRequest, PageTokenRejected)
+	if got := lastCause(a); !strings.Contains(got, `set ResponseType "code"`) || a.redemptions() != 0 {
+		t.Errorf("logged %q after %d redemptions", got, a.redemptions())
+	}
+}

@@ -180,6 +180,7 @@ type transaction struct {
 	Required    bool     `json:"v,omitempty"` // MaxAge and ACR are a page's Requirement
 	Interactive bool     `json:"k,omitempty"` // adds to a session, and is no sign-in
 	Silent      bool     `json:"z,omitempty"` // by Recognize: nobody asked for it
+	Flow        string   `json:"f,omitempty"` // another user flow, which signs nobody in
 	Host        string   `json:"h,omitempty"` // that the browser used, if not BaseURL's
 	Agent       []byte   `json:"g,omitempty"` // a hash of User-Agent
 }
@@ -247,8 +248,9 @@ type ask struct {
 	Need   InteractionRequiredError `json:"n"`
 
 	// Of Need, which keeps them from JSON.
-	Tried    bool `json:"o,omitempty"`
-	Required bool `json:"v,omitempty"`
+	Tried    bool   `json:"o,omitempty"`
+	Required bool   `json:"v,omitempty"`
+	Flow     string `json:"f,omitempty"`
 }
 
 // sealNeed returns what openAsk opens. A link that is too long for that loses
@@ -256,7 +258,7 @@ type ask struct {
 func (st *states) sealNeed(need *InteractionRequiredError, to site.ReturnPath) string {
 	n := *need
 	n.Cause = nil
-	whole := ask{Time: st.now().Unix(), Return: to.String(), Bare: to.Bare, Need: n, Tried: n.tried, Required: n.required}
+	whole := ask{Time: st.now().Unix(), Return: to.String(), Bare: to.Bare, Need: n, Tried: n.tried, Required: n.required, Flow: n.flow}
 	short, plain := whole, whole
 	short.Return, _, _ = strings.Cut(whole.Return, "?")
 	plain.Need = InteractionRequiredError{Reason: ReasonSignIn}

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/seed454743b5/signin/internal/text"
 )
 
 // The separate Microsoft clouds, by the host that signs users in.
@@ -320,3 +322,39 @@ func ofMicrosoft(u *url.URL) bool {
 }
 
 func isADFS(u *url.URL) bool { return u.Path == "/adfs" || strings.HasPrefix(u.Path, "/adfs/") }
+
+var flowName = regexp.MustCompile(`^[Bb]2[Cc]_1[Aa]?_[A-Za-z0-9_-]{1,100}$`)
+
+// CheckFlow says what is wrong with a user flow beside the one configured.
+func CheckFlow(issuer, flow string) error {
+	if _, own := b2cParts(issuer); own == "" {
+		return errors.New("only an Issuer of Azure AD B2C with a user flow, as B2C makes it, has others")
+	}
+	if !flowName.MatchString(flow) {
+		return fmt.Errorf("%q is not a user flow's name; want one such as B2C_1_edit_profile", text.Printable(flow, 100))
+	}
+	return nil
+}
+
+// FlowEndpoint is an endpoint of the user flow configured, for another flow.
+func FlowEndpoint(issuer, endpoint, flow string) (string, error) {
+	_, own := b2cParts(issuer)
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "", err
+	}
+	parts := strings.Split(u.Path, "/")
+	i := slices.IndexFunc(parts, func(p string) bool { return strings.EqualFold(p, own) })
+	q := u.Query()
+	switch {
+	case own != "" && i >= 0:
+		parts[i] = flow
+		u.Path, u.RawPath = strings.Join(parts, "/"), ""
+	case own != "" && strings.EqualFold(q.Get("p"), own):
+		q.Set("p", flow)
+		u.RawQuery = q.Encode()
+	default:
+		return "", fmt.Errorf("the authorization endpoint does not name the user flow %q, so it cannot name %q", own, flow)
+	}
+	return u.String(), nil
+}
