@@ -25,9 +25,17 @@ import (
 // a replica that knows the old key only can use that.
 //
 // Two invariants make a sign-out final. A record that exists stands in the
-// index: it is entered before it is written, and looked for again afterwards,
-// for a sign-out in between found no record to delete. And a sign-in that
-// began before a sign-out does not outlast it.
+// index: it is entered before it is written. And a sign-in that began before a
+// sign-out does not outlast it. For that the two do their steps in opposite
+// orders:
+//
+//	sign-in:  enter (refused by a mark), write the record, look for a mark and for the entry
+//	sign-out: leave a mark, delete the records, take out the entries
+//
+// A record that is written before the sign-out deletes it is gone. One that is
+// written afterwards is looked for after the mark was left, and its sign-in
+// deletes it. A sign-out that dies on the way leaves the entries, so that it can
+// be repeated.
 //
 // No clock says what began before: those of two replicas differ, and one of
 // ten seconds ahead would let a sign-in outlast a sign-out, or refuse one that
@@ -124,7 +132,7 @@ func (rs *records) enter(ctx context.Context, places []indexPlace, entry indexed
 	ended := map[string]bool{}
 	for _, p := range places {
 		var mark moment
-		err := rs.edit(ctx, p, nil, func(l *indexList) (bool, error) {
+		err := rs.edit(ctx, p, func(l *indexList) (bool, error) {
 			mark = nil
 			if began.before(l.Mark) {
 				mark = l.Mark
@@ -174,15 +182,15 @@ func (rs *records) makeRoom(ctx context.Context, l *indexList, ended map[string]
 }
 
 // stillIndexed reports whether no sign-out has been at a session between its
-// entry and its record.
-func (rs *records) stillIndexed(ctx context.Context, places []indexPlace, key string) (bool, error) {
+// entry and its record. The sign-in began at began.
+func (rs *records) stillIndexed(ctx context.Context, places []indexPlace, key string, began moment) (bool, error) {
 	for _, p := range places {
 		sealed, err := once.ReadFresh(ctx, rs.store, p.name)
 		if err != nil {
 			return false, err
 		}
 		l := p.open(sealed)
-		if !slices.ContainsFunc(l.Sessions, func(e indexed) bool { return e.Key == key }) {
+		if began.before(l.Mark) || !slices.ContainsFunc(l.Sessions, func(e indexed) bool { return e.Key == key }) {
 			return false, nil
 		}
 	}
@@ -208,7 +216,7 @@ func (rs *records) unindexLater(ctx context.Context, s *session) {
 	c := oidc.Claims{Issuer: s.user.Issuer, Subject: s.user.Subject, SessionID: s.user.sid}
 	rs.chores.Go(ctx, "unindex."+s.key, once.CallTimeout, func(ctx context.Context) {
 		for _, p := range rs.placesOf(c, s.record.Browser) {
-			rs.edit(ctx, p, nil, func(l *indexList) (bool, error) {
+			rs.edit(ctx, p, func(l *indexList) (bool, error) {
 				return l.remove(func(e indexed) bool { return e.Key == s.key }), nil
 			})
 		}
@@ -232,60 +240,64 @@ func (rs *records) endListed(ctx context.Context, kind, value string, underWay b
 	return len(e.ended), err
 }
 
-// ending is one sign-out: it ends the sessions in the lists of one value. It
-// first deletes the records, which a store can do that has no room left, and
-// then writes to the lists.
+// ending is one sign-out: it ends the sessions in the lists of one value.
 type ending struct {
 	records  *records
 	places   []indexPlace
 	underWay bool               // end also the sign-ins that began before
 	which    func(indexed) bool // sessions to end
 
-	lists [][]byte        // as endRecords read them
 	ended map[string]bool // keys of the records deleted
 }
 
 func (rs *records) newEnding(kind, value string, underWay bool, which func(indexed) bool) *ending {
-	places := rs.places(kind, value)
-	return &ending{
-		records: rs, places: places, underWay: underWay, which: which,
-		lists: make([][]byte, len(places)), ended: map[string]bool{},
-	}
+	return &ending{records: rs, places: rs.places(kind, value), underWay: underWay, which: which, ended: map[string]bool{}}
 }
 
-// endRecords deletes the records of the sessions that are listed. If there are
-// none it writes nothing.
-func (e *ending) endRecords(ctx context.Context) (err error) {
-	for i, p := range e.places {
-		if e.lists[i], err = once.ReadFresh(ctx, e.records.store, p.name); err != nil {
+// endRecords deletes the records of the sessions that are listed. It writes
+// nothing, so a store can do it that has no room left.
+func (e *ending) endRecords(ctx context.Context) error {
+	for _, p := range e.places {
+		sealed, err := once.ReadFresh(ctx, e.records.store, p.name)
+		if err != nil {
 			return err
 		}
-		l := p.open(e.lists[i])
-		if err := e.endThose(ctx, &l); err != nil {
+		l := p.open(sealed)
+		if err := e.endThose(ctx, l); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// endThose deletes the records of one list, and takes out their entries.
-func (e *ending) endThose(ctx context.Context, l *indexList) error {
+// endThose deletes the records of one list. It deletes also what was deleted
+// before: the record of a sign-in under way may have been written since. Where
+// sign-ins under way go on, an entry without a record may be of one of them.
+func (e *ending) endThose(ctx context.Context, l indexList) error {
 	for _, s := range l.Sessions {
-		if e.ended[s.Key] || !e.which(s) {
+		if !e.which(s) {
 			continue
+		}
+		if !e.underWay {
+			record, err := once.ReadFresh(ctx, e.records.store, s.Key)
+			if err != nil {
+				return err
+			}
+			if record == nil {
+				continue
+			}
 		}
 		if err := once.Delete(ctx, e.records.store, s.Key); err != nil {
 			return err
 		}
 		e.ended[s.Key] = true
 	}
-	l.remove(func(s indexed) bool { return e.ended[s.Key] })
 	return nil
 }
 
-// settle leaves the mark, for the sign-ins under way, and takes out the entries
-// of what has ended. What has entered a list since endRecords read it makes the
-// Swap fail, and ends too. It may be called again after an error.
+// settle leaves the mark, for the sign-ins under way, then deletes the records,
+// and then takes out the entries of what has ended. It may be called again after
+// an error.
 func (e *ending) settle(ctx context.Context) error {
 	var mark moment
 	switch {
@@ -297,20 +309,31 @@ func (e *ending) settle(ctx context.Context) error {
 	case len(e.ended) == 0:
 		return nil
 	}
-	for i, p := range e.places {
-		err := e.records.edit(ctx, p, e.lists[i], func(l *indexList) (bool, error) {
-			before := len(l.Sessions)
-			err := e.endThose(ctx, l)
-			if e.underWay {
-				l.mark(mark, e.records.now())
-			}
-			return e.underWay || len(l.Sessions) < before, err
-		})
-		if err != nil {
+	for _, p := range e.places {
+		if err := e.settleList(ctx, p, mark); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (e *ending) settleList(ctx context.Context, p indexPlace, mark moment) error {
+	over := func(s indexed) bool { return e.ended[s.Key] }
+	if e.underWay {
+		var marked indexList
+		err := e.records.edit(ctx, p, func(l *indexList) (bool, error) {
+			l.mark(mark, e.records.now())
+			marked = *l
+			return true, nil
+		})
+		if err == nil {
+			err = e.endThose(ctx, marked)
+		}
+		if err != nil || !slices.ContainsFunc(marked.Sessions, over) {
+			return err
+		}
+	}
+	return e.records.edit(ctx, p, func(l *indexList) (bool, error) { return l.remove(over), nil })
 }
 
 // settleLater is settle without anyone waiting, for the sign-out of the session
@@ -323,17 +346,17 @@ func (e *ending) settleLater(ctx context.Context, key string) {
 	})
 }
 
-// edit changes one list, as often as another replica is faster. old is the
-// list as last read, nil if it was not. change says whether to write the list,
-// and may be called again with a newer one.
-func (rs *records) edit(ctx context.Context, p indexPlace, old []byte, change func(*indexList) (write bool, err error)) error {
+// edit changes one list, as often as another replica is faster. change says
+// whether to write the list, and may be called again with a newer one.
+func (rs *records) edit(ctx context.Context, p indexPlace, change func(*indexList) (write bool, err error)) error {
 	// The edits of this process take turns: those that overtake one another would
 	// make work that grows with their square. The Swap alone makes an edit
 	// correct, so the turn is not insisted on.
 	defer rs.lists.Take(ctx, p.name, editPatience)()
 	pause := editPause
 	// Most lists are not there yet. If one is, the first Swap tells.
-	for told := old != nil; ; told = true {
+	var old []byte
+	for told := false; ; told = true {
 		now := rs.now()
 		l := p.open(old)
 		l.forget(now)
@@ -500,7 +523,7 @@ func (rs *records) recount(ctx context.Context, p indexPlace, mark moment) error
 	if err != nil {
 		return err
 	}
-	return rs.edit(ctx, p, nil, func(l *indexList) (bool, error) {
+	return rs.edit(ctx, p, func(l *indexList) (bool, error) {
 		if !bytes.Equal(l.Mark, mark) {
 			return false, nil
 		}

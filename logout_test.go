@@ -376,7 +376,7 @@ func TestIndex(t *testing.T) {
 		t.Error("the session that fell out of the list lives on")
 	}
 	a.clock.advance(13 * time.Hour)
-	if err := a.records.edit(ctx, place, nil, func(*indexList) (bool, error) { return true, nil }); err != nil {
+	if err := a.records.edit(ctx, place, func(*indexList) (bool, error) { return true, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(); n != 0 {

@@ -213,7 +213,7 @@ func (rs *records) create(ctx context.Context, secret []byte, r *record, began m
 	}
 	var there bool
 	err = once.Insist(ctx, func() (err error) {
-		there, err = rs.stillIndexed(ctx, places, key)
+		there, err = rs.stillIndexed(ctx, places, key, began)
 		return err
 	})
 	if err == nil && !there {

@@ -39,6 +39,10 @@ type BrowserOptions struct {
 
 	// UserAgent replaces the browser's own.
 	UserAgent string
+
+	// Transport, if not nil, carries the browser's requests in place of Network:
+	// a test in a testing/synctest bubble answers them without a connection.
+	Transport http.RoundTripper
 }
 
 // Browser is an HTTP client that acts as Chromium does where sign-in is
@@ -70,7 +74,7 @@ func NewBrowser(tb testing.TB, options *BrowserOptions) *Browser {
 	if options != nil {
 		b.options = *options
 	}
-	if b.options.Network == nil {
+	if b.options.Network == nil && b.options.Transport == nil {
 		b.options.Network = NewNetwork(tb)
 	}
 	if b.options.Site == nil {
@@ -79,11 +83,14 @@ func NewBrowser(tb testing.TB, options *BrowserOptions) *Browser {
 	if b.options.Now == nil {
 		b.options.Now = time.Now
 	}
+	b.jar = b.newJar()
+	if b.transport = b.options.Transport; b.transport != nil {
+		return b
+	}
 	// Certificates of httptest servers are nobody's; nothing leaves loopback.
 	transport := b.options.Network.transport(&tls.Config{InsecureSkipVerify: true})
 	tb.Cleanup(transport.CloseIdleConnections)
 	b.transport = transport
-	b.jar = b.newJar()
 	return b
 }
 
