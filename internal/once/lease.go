@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/seed454743b5/signin/internal/seal"
@@ -47,8 +46,10 @@ type Lease struct {
 	// Followed says that another held it while we waited, and left nothing.
 	Followed bool
 
-	mu     sync.Mutex
-	value  []byte    // what we last knew to be written; guarded by mu, with what follows
+	// turn holds a value while nobody has the turn to write to the store. A wait
+	// for it ends with a context, which that for a mutex does not.
+	turn   chan struct{}
+	value  []byte    // what we last knew to be written; for who has the turn, as what follows
 	proved time.Time // when we were last known to hold it
 
 	stop    context.CancelFunc
@@ -60,7 +61,8 @@ type Lease struct {
 // ttl is only for what a dead process leaves behind. A store that does not
 // answer is a [*StoreError] after a few seconds.
 func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (held *Lease, outcome []byte, err error) {
-	l := &Lease{store: store, Key: key, ttl: ttl}
+	l := &Lease{store: store, Key: key, ttl: ttl, turn: make(chan struct{}, 1)}
+	l.turn <- struct{}{}
 	l.value = append(append([]byte{LeaseMark}, seal.Random(16)...), make([]byte, 8)...)
 
 	watched := false      // whether there was a holder
@@ -139,14 +141,26 @@ func (l *Lease) keep(ctx context.Context) {
 	go func() {
 		defer close(l.stopped)
 		for Sleep(ctx, LeaseBeat) == nil {
-			l.mu.Lock()
-			l.beat(ctx)
-			l.mu.Unlock()
+			if l.take(ctx) == nil {
+				l.beat(ctx)
+				l.give()
+			}
 		}
 	}()
 }
 
-// beat writes a new value in place of our last one. The caller holds mu.
+func (l *Lease) take(ctx context.Context) error {
+	select {
+	case <-l.turn:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l *Lease) give() { l.turn <- struct{}{} }
+
+// beat writes a new value in place of our last one. The caller has the turn.
 func (l *Lease) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
@@ -183,13 +197,27 @@ func (l *Lease) wrote(found []byte) bool {
 // to send a request. A process that was stopped for a while, or cut off from
 // the store, may have been taken for dead, and then what it was about to send
 // has been sent by another.
+//
+// A beat alone is no proof: the process may have been stopped between the beat
+// and its answer.
 func (l *Lease) Sure(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if time.Since(l.proved) < LeaseStale/2 {
-		return nil
+	if err := l.take(ctx); err != nil {
+		return err
 	}
-	return l.beat(ctx)
+	defer l.give()
+	for since(l.proved) >= LeaseStale/2 {
+		if err := l.beat(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// since is the time since t by the clock that says more. The monotonic one
+// stands still while a machine is suspended, and the other one can be set back.
+func since(t time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }
 
 // End stops the beat and leaves outcome in the lease's place; nil leaves
@@ -201,8 +229,10 @@ func (l *Lease) End(ctx context.Context, outcome []byte) error {
 		<-l.stopped
 		l.stop = nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.give()
 	for range 2 {
 		found, swapped, err := l.swap(ctx, l.value, outcome)
 		switch {

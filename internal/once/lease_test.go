@@ -282,11 +282,11 @@ func TestLeaseEvicted(t *testing.T) {
 		store.Store.Delete(t.Context(), "l.x")
 		pass(t, LeaseBeat+time.Millisecond)
 		synctest.Wait()
-		l.mu.Lock()
+		l.take(t.Context())
 		if v := store.Value("l.x"); !l.wrote(v) {
 			t.Errorf("the store holds %q, want the lease", v)
 		}
-		l.mu.Unlock()
+		l.give()
 		store.Store.Delete(t.Context(), "l.x")
 		if err := l.End(t.Context(), []byte("done")); err != nil || string(store.Value("l.x")) != "done" {
 			t.Errorf("end: %v, and the store holds %q", err, store.Value("l.x"))
@@ -350,4 +350,57 @@ func (m *memory) Delete(_ context.Context, key string) error {
 	defer m.mu.Unlock()
 	delete(m.values, key)
 	return nil
+}
+
+// A process may be stopped between its beat and the answer, for longer than
+// others wait before they take over.
+func TestLeaseSureAfterStop(t *testing.T) {
+	bubble(t, func(t *testing.T, store *faulty.Troubled) {
+		stopped := &stoppedStore{Store: store}
+		l := mustAcquire(t, stopped)
+		l.die()
+		pass(t, LeaseStale/2)
+		stopped.after = 10 * time.Second
+		var taken *Lease
+		var wg sync.WaitGroup
+		wg.Go(func() { taken = mustAcquire(t, store) })
+		if err := l.Sure(t.Context()); !errors.Is(err, errLeaseLost) {
+			t.Errorf("sure: %v, want %v", err, errLeaseLost)
+		}
+		wg.Wait()
+		taken.End(t.Context(), nil)
+	})
+}
+
+// Whoever waits for a beat to end does not wait longer than they want to.
+func TestLeaseSureGivesUp(t *testing.T) {
+	bubble(t, func(t *testing.T, store *faulty.Troubled) {
+		l := mustAcquire(t, store)
+		pass(t, LeaseBeat-time.Millisecond)
+		store.Set(faulty.Hangs)
+		pass(t, 2*time.Millisecond) // a beat is under way
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		if err := l.Sure(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 100*time.Millisecond {
+			t.Errorf("sure: %v after %v", err, time.Since(start))
+		}
+		store.Set(nil)
+		l.End(t.Context(), nil)
+	})
+}
+
+// stoppedStore is the store as a process sees it that is stopped once, after
+// its Swap has arrived.
+type stoppedStore struct {
+	Store
+	after time.Duration
+}
+
+func (s *stoppedStore) Swap(ctx context.Context, key string, old, new []byte, ttl time.Duration) ([]byte, bool, error) {
+	found, swapped, err := s.Store.Swap(ctx, key, old, new, ttl)
+	d := s.after
+	s.after = 0
+	time.Sleep(d)
+	return found, swapped, err
 }
