@@ -34,7 +34,7 @@ const (
 // looked at the grant and has another credential by now; and even then a code
 // is not sent again, for some issuers take that for theft.
 //
-// ready, if not nil, is asked at the last moment before the request is sent.
+// ready, if not nil, is asked at the last moment before the form is sent.
 func (i *Issuer) RequestToken(ctx context.Context, meta *Metadata, form url.Values, ready func(context.Context) error) (*Answer, error) {
 	answer, err := i.requestTokenOnce(ctx, meta, form, ready)
 	refused, _ := errors.AsType[*TokenError](err)
@@ -70,8 +70,10 @@ func (i *Issuer) requestTokenOnce(ctx context.Context, meta *Metadata, form url.
 
 // Post posts form to an endpoint of the issuer, with the client's proof.
 // sent is what must not be logged should the answer echo it.
-// ready, if not nil, is asked just before. When an answer cannot be read to its
-// end, post returns what could be read, beside the error.
+// ready, if not nil, is asked once the connection stands, before the first byte
+// of the form is written: to connect may take longer than a lease is good for.
+// When an answer cannot be read to its end, post returns what could be read,
+// beside the error.
 func (i *Issuer) Post(ctx context.Context, meta *Metadata, endpoint string, form url.Values, ready func(context.Context) error) (resp *http.Response, body []byte, sent []string, err error) {
 	header := http.Header{
 		"Content-Type": {"application/x-www-form-urlencoded"},
@@ -102,11 +104,12 @@ func (i *Issuer) Post(ctx context.Context, meta *Metadata, endpoint string, form
 		sent = append(sent, secret, plain)
 	}
 	if ready != nil {
-		if err := ready(ctx); err != nil {
-			return nil, nil, nil, err
-		}
+		req.Body = &provedBody{ReadCloser: req.Body, ready: func() error { return ready(ctx) }}
 	}
 	resp, err = i.Client.Do(req)
+	if unready, ok := errors.AsType[*notReady](err); ok {
+		return nil, nil, nil, unready.error
+	}
 	if err != nil {
 		// net/http quotes an answer that it cannot read.
 		return nil, nil, nil, fmt.Errorf("token request: %w", newCleanError(withoutURL(err), sent))
@@ -119,6 +122,26 @@ func (i *Issuer) Post(ctx context.Context, meta *Metadata, endpoint string, form
 		err = fmt.Errorf("reading the issuer's answer: %w", newCleanError(err, sent))
 	}
 	return resp, body, sent, err
+}
+
+// provedBody is a body of which nothing is read unless ready allows it.
+// RoundTrippers read a body when they are about to write it.
+type provedBody struct {
+	io.ReadCloser
+	ready func() error // nil: it has been asked
+}
+
+// notReady is why a request was not written.
+type notReady struct{ error }
+
+func (b *provedBody) Read(p []byte) (int, error) {
+	if b.ready != nil {
+		if err := b.ready(); err != nil {
+			return 0, &notReady{err}
+		}
+		b.ready = nil
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // TokenError is an error answer of the token endpoint (RFC 6749, 5.2), with
