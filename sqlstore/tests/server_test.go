@@ -136,8 +136,7 @@ func bootstrap(tb testing.TB) []byte {
 	return append(text, "\ncreate database signin;\n"...)
 }
 
-// unprivileged is an account that a server agrees to run as: neither does as
-// root.
+// unprivileged has a process of root's run as nobody: PostgreSQL refuses root.
 func unprivileged() *syscall.SysProcAttr {
 	const nobody = 65534
 	attr := new(syscall.SysProcAttr)
@@ -214,6 +213,7 @@ func (s *server) launch() <-chan struct{} {
 	defer log.Close()
 	cmd := exec.Command(s.argv[0], s.argv[1:]...)
 	cmd.SysProcAttr = unprivileged()
+	endWithParent(cmd.SysProcAttr)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
