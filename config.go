@@ -307,31 +307,58 @@ func setDefault[T comparable](field *T, value T) {
 func (c Config) validate() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-
 	c.validateIssuer(fault)
+	c.validateClient(fault)
+	c.validateSite(fault)
+	c.validateKeys(fault)
+	c.validatePaths(fault)
+	c.validateRequest(fault)
+	c.validateLimits(fault)
+	c.validateTokens(fault)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("signin: bad config: %w", err)
+	}
+	return nil
+}
+
+// validateClient judges who we are to the issuer.
+func (c Config) validateClient(fault func(format string, args ...any)) {
 	if c.ClientID == "" {
 		fault("ClientID: empty; want the id the issuer gave this application")
 	}
 	if err := clientauth.Validate(c.Credential); err != nil {
 		fault("Credential: %w", err)
 	}
-	if c.BaseURL != "" {
-		u, err := url.Parse(c.BaseURL)
-		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			fault("BaseURL: want scheme, host and at most a path, such as https://app.example.com")
-		} else if u.Scheme == "http" && !site.IsLoopback(u.Hostname()) {
-			fault("BaseURL: want https://%s; plain http is for loopback only", u.Host)
-		} else if u.Path != "" && u.Path != path.Clean(u.Path) {
-			fault("BaseURL: want a clean path, without dots or doubled slashes")
-		} else if strings.HasSuffix(u.Path, c.CallbackPath) {
-			fault("BaseURL: want it without CallbackPath, %s, which is added to it", c.CallbackPath)
-		}
+}
+
+// validateSite judges where the application is.
+func (c Config) validateSite(fault func(format string, args ...any)) {
+	if err := c.checkBaseURL(); c.BaseURL != "" && err != nil {
+		fault("BaseURL: %w", err)
 	}
 	for i, p := range c.TrustedProxies {
 		if !p.IsValid() {
 			fault("TrustedProxies[%d]: not a prefix; want one such as 10.0.0.0/8", i)
 		}
 	}
+}
+
+func (c Config) checkBaseURL() error {
+	u, err := url.Parse(c.BaseURL)
+	switch {
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return errors.New("want scheme, host and at most a path, such as https://app.example.com")
+	case u.Scheme == "http" && !site.IsLoopback(u.Hostname()):
+		return fmt.Errorf("want https://%s; plain http is for loopback only", u.Host)
+	case u.Path != "" && u.Path != path.Clean(u.Path):
+		return errors.New("want a clean path, without dots or doubled slashes")
+	case strings.HasSuffix(u.Path, c.CallbackPath):
+		return fmt.Errorf("want it without CallbackPath, %s, which is added to it", c.CallbackPath)
+	}
+	return nil
+}
+
+func (c Config) validateKeys(fault func(format string, args ...any)) {
 	if len(c.Keys) == 0 {
 		fault("Keys: none; want at least one key of 32 random bytes")
 	}
@@ -346,14 +373,10 @@ func (c Config) validate() error {
 			fault("Keys[%d]: the same as Keys[%d]; want each key once", i, first)
 		}
 	}
-	switch {
-	case c.ResponseType != typeHybrid && c.ResponseType != typeCode:
-		fault("ResponseType %q: want %q or %q", c.ResponseType, typeHybrid, typeCode)
-	case c.ResponseMode != modeForm && c.ResponseMode != modeQuery:
-		fault("ResponseMode %q: want %q or %q", c.ResponseMode, modeForm, modeQuery)
-	case c.ResponseType == typeHybrid && c.ResponseMode != modeForm:
-		fault("ResponseMode %q: want %q with ResponseType %q, for an ID token must not stand in a URL", c.ResponseMode, modeForm, typeHybrid)
-	}
+}
+
+// validatePaths judges our paths and cookies.
+func (c Config) validatePaths(fault func(format string, args ...any)) {
 	for _, p := range []struct{ field, value string }{{"CallbackPath", c.CallbackPath}, {"SignedOutPath", c.SignedOutPath}} {
 		if rp := site.NewReturnPath(p.value); rp.String() != p.value || strings.ContainsAny(p.value, "?#%") {
 			fault("%s %q: want an absolute path such as /oidc/callback", p.field, p.value)
@@ -364,6 +387,21 @@ func (c Config) validate() error {
 	}
 	if name := path.Base(c.CallbackPath); slices.Contains([]string{"login", "signed-out", "backchannel-logout", "frontchannel-logout"}, name) {
 		fault("CallbackPath %q: %s is another path of ours; want a name such as callback", c.CallbackPath, name)
+	}
+	if strings.ContainsFunc(c.CookieName, func(r rune) bool { return !text.IsTokenRune(r) }) || strings.HasPrefix(c.CookieName, "__") {
+		fault("CookieName %q: want letters, digits, - and _, not beginning with __", c.CookieName)
+	}
+}
+
+// validateRequest judges what is asked of the issuer, and how.
+func (c Config) validateRequest(fault func(format string, args ...any)) {
+	switch {
+	case c.ResponseType != typeHybrid && c.ResponseType != typeCode:
+		fault("ResponseType %q: want %q or %q", c.ResponseType, typeHybrid, typeCode)
+	case c.ResponseMode != modeForm && c.ResponseMode != modeQuery:
+		fault("ResponseMode %q: want %q or %q", c.ResponseMode, modeForm, modeQuery)
+	case c.ResponseType == typeHybrid && c.ResponseMode != modeForm:
+		fault("ResponseMode %q: want %q with ResponseType %q, for an ID token must not stand in a URL", c.ResponseMode, modeForm, typeHybrid)
 	}
 	for _, p := range ownParams {
 		if c.AuthParams.Has(p) {
@@ -378,9 +416,10 @@ func (c Config) validate() error {
 			fault("Scopes: %q is not a scope; want one scope in each element (RFC 6749, 3.3)", s)
 		}
 	}
-	if strings.ContainsFunc(c.CookieName, func(r rune) bool { return !text.IsTokenRune(r) }) || strings.HasPrefix(c.CookieName, "__") {
-		fault("CookieName %q: want letters, digits, - and _, not beginning with __", c.CookieName)
-	}
+}
+
+// validateLimits judges times and sizes.
+func (c Config) validateLimits(fault func(format string, args ...any)) {
 	for _, d := range []struct {
 		field string
 		value time.Duration
@@ -406,6 +445,10 @@ func (c Config) validate() error {
 	if c.ClockSkew > 10*time.Minute {
 		fault("ClockSkew %v: want 10 minutes or less; set the clock instead", c.ClockSkew)
 	}
+}
+
+// validateTokens judges which tokens are believed.
+func (c Config) validateTokens(fault func(format string, args ...any)) {
 	if slices.Contains(c.Audiences, "") {
 		fault("Audiences: one is empty; want names as they stand in aud")
 	}
@@ -417,10 +460,6 @@ func (c Config) validate() error {
 	if err := family.CheckTenants(c.Issuer, c.Tenants); err != nil {
 		fault("Tenants: %w", err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("signin: bad config: %w", err)
-	}
-	return nil
 }
 
 // validateIssuer judges what says who the issuer is and where.

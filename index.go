@@ -599,3 +599,18 @@ func (rs *records) besides(s *session, browser []byte) *ending {
 	}
 	return &ending{ended: map[string]bool{}} // nothing
 }
+
+// endNamed ends the sessions that a logout token names.
+func (rs *records) endNamed(ctx context.Context, t *oidc.LogoutToken) error {
+	if t.SessionID != "" {
+		if _, err := rs.endIndexed(ctx, indexSID, t.SessionID); err != nil || t.Subject == "" {
+			return err
+		}
+		// Beside a sid the user is meant only where their ID tokens had none. A
+		// sign-in under way is another session: some issuers send this late.
+		_, err := rs.endListed(ctx, indexUser, userValue(t.Issuer, t.Subject), false, func(e indexed) bool { return !e.SID })
+		return err
+	}
+	_, err := rs.endIndexed(ctx, indexUser, userValue(t.Issuer, t.Subject))
+	return err
+}

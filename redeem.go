@@ -231,7 +231,7 @@ func (rd *redeemer) saveSignIn(ctx context.Context, tx *transaction, b *browser,
 			return nil, err
 		}
 		s, err := rd.records.update(ctx, before, func(r *record) {
-			r.IDToken, r.Hint = id.Raw, ""
+			r.IDToken, r.Hint = id.Raw(), ""
 			if home != "" {
 				r.HomeAccount = home
 			}
@@ -245,7 +245,7 @@ func (rd *redeemer) saveSignIn(ctx context.Context, tx *transaction, b *browser,
 	now := rd.now()
 	r := &record{
 		Created: now.Unix(), Seen: now.Unix(), Expires: now.Add(rd.lifetime).Unix(),
-		IDToken: id.Raw, HomeAccount: home, Browser: b.hash(),
+		IDToken: id.Raw(), HomeAccount: home, Browser: b.hash(),
 	}
 	r.add(token, answer.RefreshToken)
 	s, err := rd.records.create(ctx, seal.Random(secretLen), r, tx.Moment)

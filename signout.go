@@ -248,16 +248,9 @@ func (a *Auth) backChannelLogout(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Auth) logoutByToken(r *http.Request) error {
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
-		return errors.New("not a form")
-	}
-	body, err := web.ReadForm(r)
-	if err != nil || len(body) > web.MaxForm {
-		return errors.New("form too large or cut off")
-	}
-	form, err := url.ParseQuery(body)
-	if err != nil || len(form["logout_token"]) != 1 {
-		return errors.New("want one logout_token")
+	raw, err := readLogoutToken(r)
+	if err != nil {
+		return err
 	}
 	// Not the request's: once the token id is used up, the rest must be done.
 	ctx := context.WithoutCancel(r.Context())
@@ -265,7 +258,7 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	token, err := a.issuer.VerifyLogoutToken(ctx, meta, form.Get("logout_token"))
+	token, err := a.issuer.VerifyLogoutToken(ctx, meta, raw)
 	if err != nil {
 		return err
 	}
@@ -282,26 +275,30 @@ func (a *Auth) logoutByToken(r *http.Request) error {
 	if err := a.records.checkLogoutAlg(ctx, token); err != nil {
 		return err
 	}
-	if token.SessionID != "" {
-		_, err = a.records.endIndexed(ctx, indexSID, token.SessionID)
+	if err := a.records.endNamed(ctx, token); err != nil {
+		return err
 	}
-	switch user := userValue(token.Issuer, token.Subject); {
-	case err != nil || token.Subject == "":
-	case token.SessionID == "":
-		_, err = a.records.endIndexed(ctx, indexUser, user)
-	default:
-		// Beside a sid the user is meant only where their ID tokens had none. A
-		// sign-in under way is another session: some issuers send this late.
-		_, err = a.records.endListed(ctx, indexUser, user, false, func(e indexed) bool { return !e.SID })
-	}
-	if err == nil {
-		_, _, err = once.Swap(ctx, a.store, mark, nil, []byte{claimDone}, 2*(oidc.LogoutAge+a.cfg.ClockSkew))
-	}
-	if err != nil {
+	if _, _, err = once.Swap(ctx, a.store, mark, nil, []byte{claimDone}, 2*(oidc.LogoutAge+a.cfg.ClockSkew)); err != nil {
 		return err
 	}
 	a.report.event(ctx, Event{Name: EventSignedOut, User: &User{Issuer: token.Issuer, Subject: token.Subject}})
 	return nil
+}
+
+// readLogoutToken reads the form that a logout token comes in.
+func readLogoutToken(r *http.Request) (string, error) {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/x-www-form-urlencoded" {
+		return "", errors.New("not a form")
+	}
+	body, err := web.ReadForm(r)
+	if err != nil || len(body) > web.MaxForm {
+		return "", errors.New("form too large or cut off")
+	}
+	form, err := url.ParseQuery(body)
+	if err != nil || len(form["logout_token"]) != 1 {
+		return "", errors.New("want one logout_token")
+	}
+	return form.Get("logout_token"), nil
 }
 
 // frontChannelLogout is loaded by the issuer's logout page in a frame (OpenID

@@ -67,12 +67,12 @@ func TestMemoryStoreForgetsWhatExpired(t *testing.T) {
 		mustSwap(t, s, "long."+strconv.Itoa(i), nil, make([]byte, 100), 24*time.Hour)
 	}
 	s.Advance(sweepEvery)
-	// Writes sweep; a few hundred touch every shard.
-	for i := range 500 {
+	// Writes sweep; two thousand touch every shard.
+	for i := range 2000 {
 		mustSwap(t, s, "other."+strconv.Itoa(i), nil, []byte("x"), time.Hour)
 	}
-	if n := s.entries(); n != 1000 {
-		t.Errorf("the store holds %d entries; want the 1000 that live", n)
+	if n := s.entries(); n != 2500 {
+		t.Errorf("the store holds %d entries; want the 2500 that live", n)
 	}
 	for i := range 500 {
 		if _, ok, _ := s.Get(t.Context(), "long."+strconv.Itoa(i)); !ok {

@@ -81,8 +81,41 @@ type errAgain struct{ error }
 
 // holding is a lease while a grant is exchanged.
 type holding struct {
-	*once.Lease      // nil: there is none
-	passed      bool // whether a save that goes on will end it
+	*once.Lease       // nil: there is none
+	passed      bool  // whether a save that goes on will end it
+	down        error // of a store that fails, which does not matter to the grant
+}
+
+// take takes the lease of a grant, unless the store is known to fail.
+func (h *holding) take(ctx context.Context, store Store, g grant) error {
+	if h.down != nil {
+		return nil
+	}
+	key, ttl := g.lease()
+	l, err := once.Exclude(ctx, store, key, ttl)
+	switch {
+	case err == nil:
+		h.Lease = l
+	case !storeDown(err):
+		return &temporaryError{err}
+	case !g.harmless():
+		return err
+	default:
+		h.down = err
+	}
+	return nil
+}
+
+// consult is the grant's, unless the store is known to fail.
+func (h *holding) consult(ctx context.Context, g grant) (*renewed, error) {
+	if h.down != nil {
+		return nil, nil
+	}
+	r, err := g.consult(ctx)
+	if g.harmless() && storeDown(err) {
+		h.down, err = err, nil
+	}
+	return r, err
 }
 
 func (h *holding) end(ctx context.Context) {
@@ -121,45 +154,24 @@ func (ts *tokens) obtain(ctx context.Context, g grant) (*renewed, error) {
 // fails stands in the way of a grant that something is spent for, and costs any
 // other one a request of its own on each replica.
 func (ts *tokens) obtainLeased(ctx context.Context, g grant) (*renewed, error) {
-	var down error
-	consult := func() (*renewed, error) {
-		r, err := g.consult(ctx)
-		if g.harmless() && storeDown(err) {
-			down, err = err, nil
-		}
-		return r, err
-	}
+	h := &holding{}
 	if g.early() {
-		if r, err := consult(); r != nil || err != nil {
+		if r, err := h.consult(ctx, g); r != nil || err != nil {
 			return r, err
 		}
 	}
 	ts.issuer.Metadata(ctx) // which may take its time, rather now than under the lease
-	h := &holding{}
-	if down == nil {
-		key, ttl := g.lease()
-		l, err := once.Exclude(ctx, ts.store, key, ttl)
-		switch {
-		case err == nil:
-			h.Lease = l
-			defer h.end(ctx)
-		case !storeDown(err):
-			return nil, &temporaryError{err}
-		case !g.harmless():
-			return nil, err
-		default:
-			down = err
-		}
+	if err := h.take(ctx, ts.store, g); err != nil {
+		return nil, err
 	}
+	defer h.end(ctx)
 	var again errAgain
 	for range 2 {
-		if down == nil {
-			if r, err := consult(); r != nil || err != nil {
-				return r, err
-			}
+		if r, err := h.consult(ctx, g); r != nil || err != nil {
+			return r, err
 		}
-		if down != nil {
-			ts.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("token request without a lease: %w", down)})
+		if h.down != nil {
+			ts.report.event(ctx, Event{Name: EventStoreFailing, Err: fmt.Errorf("token request without a lease: %w", h.down)})
 		}
 		r, err := g.exchange(ctx, h)
 		if !errors.As(err, &again) {
@@ -205,39 +217,54 @@ func (ts *tokens) acquire(ctx context.Context, v holder, req TokenRequest) (*hel
 	if req.Refresh && t != nil && req.reject == "" {
 		req.reject = t.Access
 	}
-	usable := t != nil && t.valid(now) && t.serves(&req)
-	if usable && t.fresh(now, ts.margin) {
-		if t.due(now) && ts.worthAsking(s, &req, now) {
-			renewal := req
-			renewal.reject = t.Access
-			ts.chores.Go(ctx, "renew."+s.key, obtainLimit, func(ctx context.Context) { ts.refresh(ctx, s, renewal) })
+	if t == nil || !t.valid(now) || !t.serves(&req) {
+		if f := ts.backoff.waiting(s.key, now); f != nil && f.asked {
+			return nil, f.err
 		}
-		return t, nil
-	}
-	wait := ctx
-	if usable {
-		if !ts.worthAsking(s, &req, now) {
-			return t, nil
+		r, err := ts.refresh(ctx, s, req)
+		if err != nil {
+			return nil, err
 		}
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, tokenPatience)
-		defer cancel()
-	} else if f := ts.backoff.waiting(s.key, now); f != nil && f.asked {
-		return nil, f.err
+		v.renew(r.session)
+		return r.token, nil
 	}
-	renewed, err := ts.refresh(wait, s, req)
+	return ts.better(ctx, v, s, req, t)
+}
+
+// better returns a held token that serves req, or a new one where that is due.
+func (ts *tokens) better(ctx context.Context, v holder, s *session, req TokenRequest, t *held) (*held, error) {
+	now := ts.now()
+	fresh := t.fresh(now, ts.margin)
 	switch {
-	case err == nil:
-		v.renew(renewed.session)
-		return renewed.token, nil
-	case usable && t.valid(ts.now()): // what is held still serves
-		if wait.Err() != nil && ctx.Err() == nil {
-			// One waited for all: the next need not.
-			ts.backoff.set(s.key, failure{until: now.Add(2 * tokenPatience)})
-		}
+	case fresh && !t.due(now), !ts.worthAsking(s, &req, now):
 		return t, nil
+	case !fresh:
+		return ts.prefer(ctx, v, s, req, t)
 	}
-	return nil, err
+	req.reject = t.Access
+	ts.chores.Go(ctx, "renew."+s.key, obtainLimit, func(ctx context.Context) { ts.refresh(ctx, s, req) })
+	return t, nil
+}
+
+// prefer returns a new token in place of one that still serves, if it can be
+// had soon.
+func (ts *tokens) prefer(ctx context.Context, v holder, s *session, req TokenRequest, t *held) (*held, error) {
+	wait, cancel := context.WithTimeout(ctx, tokenPatience)
+	defer cancel()
+	now := ts.now()
+	r, err := ts.refresh(wait, s, req)
+	if err == nil {
+		v.renew(r.session)
+		return r.token, nil
+	}
+	if !t.valid(ts.now()) {
+		return nil, err
+	}
+	if wait.Err() != nil && ctx.Err() == nil {
+		// One waited for all: the next need not.
+		ts.backoff.set(s.key, failure{until: now.Add(2 * tokenPatience)})
+	}
+	return t, nil
 }
 
 // worthAsking reports whether a new token could be had in place of one that

@@ -108,14 +108,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if renewed.AccessToken == token.AccessToken {
 		return resp, nil // there is no other: a source for tests
 	}
-	var body io.ReadCloser
-	if req.Body != nil && req.Body != http.NoBody {
-		if req.GetBody == nil {
-			return resp, nil
-		}
-		if body, err = req.GetBody(); err != nil {
-			return answer(resp, fmt.Errorf("signin: transport: sending the body again: %w", err))
-		}
+	body, ok, err := bodyAgain(req)
+	if !ok || err != nil {
+		return answer(resp, err)
 	}
 	discard(resp)
 	if resp, err = t.send(req, body, renewed); err != nil {
@@ -126,6 +121,20 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = again.needs(ReasonClaims, again.Claims, errAPIChallenge)
 	}
 	return answer(resp, err)
+}
+
+// bodyAgain returns a request's body once more, and false if it cannot be had.
+func bodyAgain(req *http.Request) (body io.ReadCloser, ok bool, err error) {
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return nil, true, nil
+	case req.GetBody == nil:
+		return nil, false, nil
+	}
+	if body, err = req.GetBody(); err != nil {
+		return nil, false, fmt.Errorf("signin: transport: sending the body again: %w", err)
+	}
+	return body, true, nil
 }
 
 // afresh returns the request for the token that an API asks for in place of

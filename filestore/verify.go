@@ -126,7 +126,8 @@ func (v *verifier) tree(id uint64, within span) error {
 // that they are in order, and what they lead to.
 func (v *verifier) elements(page []byte, within span) error {
 	flags, count := native.Uint16(page[8:]), int(native.Uint16(page[10:]))
-	if flags != leafPage && (flags != branchPage || count == 0) || len(page) < pageHeader+count*elementSize {
+	known := flags == leafPage || flags == branchPage && count > 0
+	if !known || len(page) < pageHeader+count*elementSize {
 		return fmt.Errorf("flags %#x, %d elements", flags, count)
 	}
 	keys := make([][]byte, count+1)
@@ -136,11 +137,10 @@ func (v *verifier) elements(page []byte, within span) error {
 		if err != nil {
 			return err
 		}
-		if i == 0 && bytes.Compare(key, within.low) < 0 || i > 0 && bytes.Compare(keys[i-1], key) >= 0 ||
-			within.high != nil && bytes.Compare(key, within.high) >= 0 {
+		keys[i] = key
+		if !ordered(keys[:i+1], within) {
 			return fmt.Errorf("element %d is out of order", i)
 		}
-		keys[i] = key
 		if flags == leafPage && native.Uint32(page[pageHeader+i*elementSize:])&bucketEntry != 0 {
 			if err := v.bucket(value); err != nil {
 				return err
@@ -157,6 +157,20 @@ func (v *verifier) elements(page []byte, within span) error {
 		}
 	}
 	return nil
+}
+
+// ordered reports whether the last of keys follows the one before, and lies
+// within a span.
+func ordered(keys [][]byte, within span) bool {
+	i := len(keys) - 1
+	key := keys[i]
+	if within.high != nil && bytes.Compare(key, within.high) >= 0 {
+		return false
+	}
+	if i == 0 {
+		return bytes.Compare(key, within.low) >= 0
+	}
+	return bytes.Compare(keys[i-1], key) < 0
 }
 
 // element returns the key and, on a leaf, the value of one element.

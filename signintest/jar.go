@@ -65,6 +65,20 @@ func (j *jar) sameSite(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && j.site(a.Hostname()) == j.site(b.Hostname())
 }
 
+// expiry is when a cookie ends; zero: with the browser.
+func expiry(c *http.Cookie, now time.Time) time.Time {
+	limit := now.Add(maxCookieAge)
+	switch {
+	case c.MaxAge < 0:
+		return now
+	case c.MaxAge > 0:
+		return now.Add(min(time.Duration(c.MaxAge)*time.Second, maxCookieAge))
+	case c.Expires.After(limit):
+		return limit
+	}
+	return c.Expires
+}
+
 // set stores a cookie that an answer from u asks to store, or says why not.
 // A cross-site subresource may only set SameSite=None cookies.
 func (j *jar) set(u *url.URL, line string, from reach) error {
@@ -99,17 +113,7 @@ func (j *jar) set(u *url.URL, line string, from reach) error {
 		return err
 	}
 	now := j.now()
-	switch {
-	case c.MaxAge < 0:
-		s.expires = now
-	case c.MaxAge > 0:
-		s.expires = now.Add(min(time.Duration(c.MaxAge)*time.Second, maxCookieAge))
-	case !c.Expires.IsZero():
-		s.expires = c.Expires
-		if limit := now.Add(maxCookieAge); s.expires.After(limit) {
-			s.expires = limit
-		}
-	}
+	s.expires = expiry(c, now)
 	return j.store(u, s, now)
 }
 

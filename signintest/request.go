@@ -194,16 +194,24 @@ func (r *Request) origin(to *url.URL) string {
 	if r.mode() == "navigate" && (r.noReferrer || from.Scheme == "https" && to.Scheme == "http") {
 		return "null"
 	}
-	// Fetch standard, "redirect-tainted origin".
+	if r.tainted(from, to) {
+		return "null"
+	}
+	return origin(from)
+}
+
+// tainted reports whether the request was redirected across two origins (Fetch
+// standard, "redirect-tainted origin").
+func (r *Request) tainted(from, to *url.URL) bool {
 	hops := append(slices.Clone(r.chain), to.String())
 	for n, hop := range hops[1:] {
 		last, err1 := url.Parse(hops[n])
 		next, err2 := url.Parse(hop)
 		if err1 != nil || err2 != nil || origin(next) != origin(last) && origin(from) != origin(last) {
-			return "null"
+			return true
 		}
 	}
-	return origin(from)
+	return false
 }
 
 func (r *Request) sameOrigin(to *url.URL) bool {

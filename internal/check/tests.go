@@ -33,50 +33,63 @@ type result struct {
 // examples. A skipped test counts as failed: what does not run proves nothing.
 // A package counts only if it failed and none of its tests did.
 func readTests(r io.Reader) (passed int, failures []failure, err error) {
-	type key struct{ pkg, test string }
-	results := map[key]*result{}
-	var order []*result
-	builds := map[string]*strings.Builder{}
-
+	run := &testRun{results: map[testName]*result{}, builds: map[string]*strings.Builder{}}
 	d := json.NewDecoder(r)
 	for err == nil {
 		var e event
-		if err = d.Decode(&e); err != nil {
-			break
-		}
-		if e.Action == "build-output" {
-			if builds[e.ImportPath] == nil {
-				builds[e.ImportPath] = &strings.Builder{}
-			}
-			builds[e.ImportPath].WriteString(e.Output)
-			continue
-		}
-		if e.Package == "" {
-			continue
-		}
-		k := key{e.Package, e.Test}
-		res := results[k]
-		if res == nil {
-			res = &result{pkg: e.Package, test: e.Test}
-			results[k] = res
-			order = append(order, res)
-		}
-		switch e.Action {
-		case "output":
-			// "=== RUN" and the like say nothing that the verdict does not.
-			if !strings.HasPrefix(e.Output, "=== ") {
-				res.output.WriteString(e.Output)
-			}
-		case "pass", "fail", "skip":
-			res.verdict, res.failedBuild = e.Action, e.FailedBuild
+		if err = d.Decode(&e); err == nil {
+			run.take(e)
 		}
 	}
-	if errors.Is(err, io.EOF) {
-		err = nil
+	passed, failures = run.tests()
+	if !errors.Is(err, io.EOF) {
+		return passed, failures, fmt.Errorf("reading the output of go test: %w", err)
 	}
+	return passed, failures, nil
+}
 
+// testRun is what a test run has said so far.
+type testRun struct {
+	results map[testName]*result
+	order   []*result
+	builds  map[string]*strings.Builder
+}
+
+type testName struct{ pkg, test string }
+
+func (run *testRun) take(e event) {
+	if e.Action == "build-output" {
+		if run.builds[e.ImportPath] == nil {
+			run.builds[e.ImportPath] = &strings.Builder{}
+		}
+		run.builds[e.ImportPath].WriteString(e.Output)
+		return
+	}
+	if e.Package == "" {
+		return
+	}
+	k := testName{e.Package, e.Test}
+	res := run.results[k]
+	if res == nil {
+		res = &result{pkg: e.Package, test: e.Test}
+		run.results[k] = res
+		run.order = append(run.order, res)
+	}
+	switch e.Action {
+	case "output":
+		// "=== RUN" and the like say nothing that the verdict does not.
+		if !strings.HasPrefix(e.Output, "=== ") {
+			res.output.WriteString(e.Output)
+		}
+	case "pass", "fail", "skip":
+		res.verdict, res.failedBuild = e.Action, e.FailedBuild
+	}
+}
+
+// tests judges the tests, and then the packages that failed without one.
+func (run *testRun) tests() (passed int, failures []failure) {
 	explained := map[string]bool{} // the packages that failed by a test
-	for _, res := range order {
+	for _, res := range run.order {
 		switch {
 		case res.test == "":
 		case res.verdict == "pass":
@@ -89,20 +102,17 @@ func readTests(r io.Reader) (passed int, failures []failure, err error) {
 			failures = append(failures, failure{fmt.Sprintf("%s %s (%s)", res.pkg, res.test, res.verdict), res.output.String()})
 		}
 	}
-	for _, res := range order {
+	for _, res := range run.order {
 		// A package without tests is skipped as a whole, which is no failure.
 		if res.test != "" || res.verdict == "pass" || res.verdict == "skip" || explained[res.pkg] {
 			continue
 		}
 		output := res.output.String()
-		if b := builds[res.failedBuild]; b != nil {
+		if b := run.builds[res.failedBuild]; b != nil {
 			output = b.String()
 			b.Reset() // several packages may share it
 		}
 		failures = append(failures, failure{res.pkg, output})
 	}
-	if err != nil {
-		err = fmt.Errorf("reading the output of go test: %w", err)
-	}
-	return passed, failures, err
+	return passed, failures
 }

@@ -28,9 +28,12 @@ const MaxIDToken = 40 << 10
 
 // IDToken is an ID token that has passed every check.
 type IDToken struct {
-	Raw string
+	raw string
 	Claims
 }
+
+// Raw is the token as it came.
+func (t *IDToken) Raw() string { return t.raw }
 
 // Claims are the claims we look at (OpenID Connect Core, 2; Entra's tid and
 // oid; sid of OpenID Connect Front-Channel Logout, 3). The loose ones are only
@@ -106,7 +109,7 @@ func (i *Issuer) VerifyIDToken(ctx context.Context, meta *Metadata, raw string, 
 	if err != nil {
 		return nil, err
 	}
-	t := &IDToken{Raw: raw}
+	t := &IDToken{raw: raw}
 	if err := DecodeExact(payload, &t.Claims); err != nil {
 		return nil, fmt.Errorf("claims: %w", err)
 	}
@@ -123,28 +126,45 @@ func (i *Issuer) VerifyIDToken(ctx context.Context, meta *Metadata, raw string, 
 	if err := t.CheckAuthTime(want, i.skew); err != nil {
 		return nil, err
 	}
-	// Core, 2: at most 255 ASCII characters. encoding/json writes U+FFFD for
-	// whatever is no text, so that two such users would become one.
-	if t.Subject == "" || len(t.Subject) > 255 || strings.ContainsRune(t.Subject, utf8.RuneError) {
-		return nil, errors.New("sub is missing, too long, or not text")
+	if err := t.checkSubject(); err != nil {
+		return nil, err
 	}
-	if family.Nobody(t.Subject) {
-		return nil, errors.New("sub is nobody's, the same for all users: let the user flow send the object id as sub")
-	}
-	if want.Nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(want.Nonce)) != 1 {
-		return nil, errors.New("nonce is not the challenge's")
-	}
-	if want.Code != "" && (want.Front || t.CodeHash != "") {
-		if err := VerifyHash(t.Alg, t.CodeHash, want.Code); err != nil {
-			return nil, fmt.Errorf("c_hash: %w", err)
-		}
-	}
-	if want.AccessToken != "" && t.TokenHash != "" {
-		if err := VerifyHash(t.Alg, t.TokenHash, want.AccessToken); err != nil {
-			return nil, fmt.Errorf("at_hash: %w", err)
-		}
+	if err := t.checkBound(want); err != nil {
+		return nil, err
 	}
 	return t, nil
+}
+
+// checkSubject admits a sub that names one user.
+func (c *Claims) checkSubject() error {
+	// Core, 2: at most 255 ASCII characters. encoding/json writes U+FFFD for
+	// whatever is no text, so that two such users would become one.
+	if c.Subject == "" || len(c.Subject) > 255 || strings.ContainsRune(c.Subject, utf8.RuneError) {
+		return errors.New("sub is missing, too long, or not text")
+	}
+	if family.Nobody(c.Subject) {
+		return errors.New("sub is nobody's, the same for all users: let the user flow send the object id as sub")
+	}
+	return nil
+}
+
+// checkBound checks that the token belongs to the challenge, the code and the
+// access token that it came with (Core, 3.1.3.7, 11; 3.3.2.10 and 3.3.2.11).
+func (c *Claims) checkBound(want Expectation) error {
+	if want.Nonce != "" && subtle.ConstantTimeCompare([]byte(c.Nonce), []byte(want.Nonce)) != 1 {
+		return errors.New("nonce is not the challenge's")
+	}
+	if want.Code != "" && (want.Front || c.CodeHash != "") {
+		if err := VerifyHash(c.Alg, c.CodeHash, want.Code); err != nil {
+			return fmt.Errorf("c_hash: %w", err)
+		}
+	}
+	if want.AccessToken != "" && c.TokenHash != "" {
+		if err := VerifyHash(c.Alg, c.TokenHash, want.AccessToken); err != nil {
+			return fmt.Errorf("at_hash: %w", err)
+		}
+	}
+	return nil
 }
 
 // checkCompact admits the compact serialization only (Core, 2; RFC 7515, 3.1),

@@ -65,52 +65,66 @@ func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 	l.turn <- struct{}{}
 	l.value = append(append([]byte{LeaseMark}, seal.Random(16)...), make([]byte, 8)...)
 
-	watched := false      // whether there was a holder
-	var seen []byte       // the holder's value, as last read
-	var since time.Time   // when we first saw it
-	var failing time.Time // since when the store does not answer
-	var old []byte        // what we try to replace: nothing, or a lease gone stale
+	w := watch{}
 	for {
 		asked := time.Now()
-		found, swapped, err := l.try(ctx, old, failing)
-		if err == nil {
-			failing = time.Time{}
-		}
+		found, swapped, err := l.try(ctx, w.old, w.failing)
 		switch {
-		case err != nil && ctx.Err() != nil:
-			return nil, nil, err
 		case err != nil:
-			// A store that does not answer says nothing about the holder. What
-			// we try to replace stays: if our Swap arrived all the same, the
-			// next one finds our value, and we still know whose it was before.
-			seen = nil
-			if failing.IsZero() {
-				failing = asked
-			}
-			if time.Since(failing)+leasePoll >= Patience {
+			if ctx.Err() != nil || !w.failed(asked) {
 				return nil, nil, err
 			}
 		case swapped, bytes.Equal(found, l.value):
 			// The latter: our Swap arrived, its answer did not.
-			l.Orphaned, l.Followed = old != nil, watched && old == nil
+			l.Orphaned, l.Followed = w.old != nil, w.held && w.old == nil
 			l.proved = asked
 			l.keep(ctx)
 			return l, nil, nil
 		case len(found) > 0 && found[0] != LeaseMark:
 			return nil, found, nil
-		case len(found) == 0:
-			seen, old = nil, nil // its holder has ended it
-		case !bytes.Equal(found, seen):
-			watched = true
-			seen, since, old = found, time.Now(), nil
-		case time.Since(since) >= LeaseStale:
-			old = found
+		case w.stale(found):
 			continue
 		}
 		if err := Sleep(ctx, leasePoll); err != nil {
 			return nil, nil, err
 		}
 	}
+}
+
+// watch is what somebody who waits for a lease has seen of it.
+type watch struct {
+	held    bool      // there was a holder
+	seen    []byte    // the holder's value, as last read
+	since   time.Time // when it was first seen
+	failing time.Time // since when the store does not answer
+	old     []byte    // what to replace: nothing, or a lease gone stale
+}
+
+// failed notes a call that came to nothing, and reports whether to try again. A
+// store that does not answer says nothing about the holder. What we try to
+// replace stays: if our Swap arrived all the same, the next one finds our value,
+// and we still know whose it was before.
+func (w *watch) failed(asked time.Time) bool {
+	w.seen = nil
+	if w.failing.IsZero() {
+		w.failing = asked
+	}
+	return time.Since(w.failing)+leasePoll < Patience
+}
+
+// stale notes the value found, and reports whether its holder is taken for dead.
+func (w *watch) stale(found []byte) bool {
+	w.failing = time.Time{}
+	switch {
+	case len(found) == 0:
+		w.seen, w.old = nil, nil // its holder has ended it
+	case !bytes.Equal(found, w.seen):
+		w.held, w.seen, w.since, w.old = true, found, time.Now(), nil
+	case time.Since(w.since) >= LeaseStale:
+		w.old = found
+		return true
+	}
+	return false
 }
 
 // Exclude is [Acquire] for a lease in whose place nobody leaves an outcome. What
