@@ -73,7 +73,9 @@ func (g *Gate) user(w http.ResponseWriter, r *http.Request) {
 			Username string   `json:"preferred_username,omitempty"`
 			Email    string   `json:"email,omitempty"` // verified
 			Groups   []string `json:"groups,omitempty"`
-		}{u.Subject, u.Name(), u.Issuer, person.Text("preferred_username"), person.Email(), person.List(person.Groups)})
+
+			Claims json.RawMessage `json:"claims,omitempty"` // the user's own, for the site's scripts
+		}{u.Subject, u.Name(), u.Issuer, person.Text("preferred_username"), person.Email(), person.List(person.Groups), u.RawClaims})
 	}
 }
 

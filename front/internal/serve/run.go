@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/seed454743b5/signin/front/internal/settings"
@@ -124,7 +125,7 @@ func (f *front) reload(p Program) {
 		}
 		return
 	}
-	if c.Listen != old.Listen || c.AdminListen != old.AdminListen || c.TLS != old.TLS || c.Autocert != old.Autocert {
+	if c.Listen != old.Listen || c.AdminListen != old.AdminListen || c.TLS != old.TLS || c.Autocert != old.Autocert || c.Autocert.Cache != "" && !slices.Equal(c.Hosts(), old.Hosts()) {
 		f.log.Warn("a new address or certificate needs a restart")
 	}
 	f.log.Info("reloaded", "routes", len(c.Routes))
