@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
+	"github.com/seed454743b5/signin/internal/text"
 	"github.com/seed454743b5/signin/internal/web"
 )
 
@@ -64,6 +65,9 @@ func (bc *browserCookies) read(r *http.Request) *browser {
 		value, key := untagged(bc.keys, bc.party, name, tagged)
 		if key == nil {
 			continue
+		}
+		if strings.ContainsFunc(value, func(r rune) bool { return r != '.' && !text.IsTokenRune(r) }) {
+			continue // net/http would drop a part of it where it is written again
 		}
 		value, asked := strings.CutSuffix(value, ".s")
 		parts := strings.Split(value, ".")

@@ -2,11 +2,13 @@ package signin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/text"
 )
 
@@ -59,7 +61,8 @@ const (
 func (e Event) level() slog.Level {
 	switch e.Name {
 	case EventRejected:
-		if e.Status >= 500 {
+		// Anybody can make up a token by a key that nobody knows.
+		if e.Status >= 500 && !errors.Is(e.Err, oidc.ErrKeysRecent) {
 			return slog.LevelError
 		}
 		return slog.LevelWarn

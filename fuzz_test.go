@@ -226,7 +226,7 @@ func FuzzBrowserCookie(f *testing.F) {
 	good := seal.Encode(a.browser.secret)
 	for _, s := range []string{
 		"", good, good + ".signin.3.1800000000", good + ".signin.-1.-1", good + ".s", good + ".x.99999999999999999999.1",
-		good + "=", `"` + good + `"`, strings.Repeat(".", 200), strings.Repeat("A", 5000), good + "; " + good, good + ".a;b.1.1",
+		good + "=", `"` + good + `"`, strings.Repeat(".", 200), strings.Repeat("A", 5000), good + "; " + good, good + ".a;b.1.1", good + `.a"b.1.1800000000`,
 	} {
 		f.Add(s)
 	}

@@ -2,6 +2,7 @@ package signin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -227,13 +228,20 @@ func TestTrailingSlash(t *testing.T) {
 }
 
 // sendForged sends a callback whose front-channel token is signed by a key that
-// nobody knows, and returns the status of the answer.
-func (a *app) sendForged(kid string) int {
+// is not the issuer's. Its claims are those of the real one, but for edit's.
+func (a *app) sendForged(kid string, edit func(claims map[string]any)) int {
 	a.t.Helper()
 	b := a.browser()
 	r := a.toCallback(b, "/me")
+	var claims map[string]any
+	if err := json.Unmarshal(oidc.ClaimsOf(r.Form.Get("id_token")), &claims); err != nil {
+		a.t.Fatal(err)
+	}
+	if edit != nil {
+		edit(claims)
+	}
 	key := a.issuer.ForeignKey("ES256")
-	raw := a.issuer.Sign(map[string]any{"iss": a.issuer.URL()}, signintest.SignOptions{Key: &key, KeyID: kid})
+	raw := a.issuer.Sign(claims, signintest.SignOptions{Key: &key, KeyID: kid})
 	return b.Send(edited(r, "id_token", raw)).Status
 }
 
@@ -269,11 +277,29 @@ func TestKeyRotationAtTheIssuer(t *testing.T) {
 	// An unknown key id costs one fetch a minute, whoever invents it. Without
 	// one, whether the key exists is not known.
 	for i := range 20 {
-		if got := a.sendForged(strings.Repeat("x", i+1)); got != http.StatusServiceUnavailable {
+		if got := a.sendForged(strings.Repeat("x", i+1), nil); got != http.StatusServiceUnavailable {
 			t.Errorf("a token by an unknown key, keys fetched a moment ago: %d, want 503", got)
 		}
 	}
-	if got := a.sendForged(a.issuer.Key().ID); got != http.StatusBadRequest {
+	// Somebody may have made those up: they do not speak against the issuer.
+	if log := a.log.String(); strings.Contains(log, "level=ERROR") {
+		t.Errorf("tokens by unknown keys are an error of the site's:\n%s", log)
+	}
+	// What no key could save is refused, whether or not the key exists.
+	for name, edit := range map[string]func(map[string]any){
+		"no claims":           func(c map[string]any) { clear(c) },
+		"another nonce":       func(c map[string]any) { c["nonce"] = "x" },
+		"another code":        func(c map[string]any) { c["c_hash"] = "x" },
+		"another client":      func(c map[string]any) { c["aud"] = "x" },
+		"another issuer":      func(c map[string]any) { c["iss"] = "https://evil.example" },
+		"expired":             func(c map[string]any) { c["exp"] = 1 },
+		"claims that are odd": func(c map[string]any) { c["exp"] = "soon" },
+	} {
+		if got := a.sendForged("unknown", edit); got != http.StatusBadRequest {
+			t.Errorf("a token by an unknown key with %s: %d, want 400", name, got)
+		}
+	}
+	if got := a.sendForged(a.issuer.Key().ID, nil); got != http.StatusBadRequest {
 		t.Errorf("a bad signature under a known key id: %d, want 400", got)
 	}
 	if count() != 2 {
@@ -281,11 +307,11 @@ func TestKeyRotationAtTheIssuer(t *testing.T) {
 	}
 	a.signIn()
 	a.clock.advance(oidc.KeyInterval + time.Second)
-	if got := a.sendForged("unknown"); got != http.StatusBadRequest {
+	if got := a.sendForged("unknown", nil); got != http.StatusBadRequest {
 		t.Errorf("a token by an unknown key, keys fetched for it: %d, want 400", got)
 	}
 	for range 5 {
-		a.sendForged("unknown")
+		a.sendForged("unknown", nil)
 	}
 	if count() != 3 {
 		t.Errorf("%d fetches a minute later, want 3", count())

@@ -106,9 +106,20 @@ func (i *Issuer) VerifyIDToken(ctx context.Context, meta *Metadata, raw string, 
 		return nil, err
 	}
 	payload, err := meta.Keys.verify(ctx, raw)
+	if _, lost := errors.AsType[*Error](err); lost {
+		// A token that no key could save is bad, and the issuer is not to blame.
+		if _, bad := i.judge(meta, raw, ClaimsOf(raw), want); bad != nil {
+			return nil, bad
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
+	return i.judge(meta, raw, payload, want)
+}
+
+// judge applies the rules that need no key.
+func (i *Issuer) judge(meta *Metadata, raw string, payload []byte, want Expectation) (*IDToken, error) {
 	t := &IDToken{raw: raw}
 	if err := DecodeExact(payload, &t.Claims); err != nil {
 		return nil, fmt.Errorf("claims: %w", err)

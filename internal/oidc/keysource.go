@@ -90,7 +90,7 @@ func (c *signatureCheck) VerifySignature(ctx context.Context, raw string) (_ []b
 	}
 	newer, lost := c.source.newerThan(ctx, set)
 	switch {
-	case errors.Is(lost, errKeysRecent) && set.knows(headerString(raw, "kid")):
+	case errors.Is(lost, ErrKeysRecent) && set.knows(headerString(raw, "kid")):
 		return nil, err // by a key that we have
 	case lost != nil:
 		c.lost = lost
@@ -124,7 +124,10 @@ type keySource struct {
 	err      error // of the latest fetch
 }
 
-var errKeysRecent = errors.New("the issuer's keys were fetched a moment ago, and the token's is not among them")
+// ErrKeysRecent reports a token by a key that nobody knows, so soon after a fetch
+// that there is no other. Either the issuer has a new key, or somebody has made
+// the token up.
+var ErrKeysRecent = errors.New("the issuer's keys were fetched a moment ago, and the token's is not among them")
 
 // Current returns the keys. It fetches them if there are none, and newer ones
 // if they are old; while that fails the old ones serve.
@@ -171,7 +174,7 @@ func (k *keySource) seek(ctx context.Context, set *keySet) (*keySet, *once.Fligh
 	case k.err != nil:
 		return nil, nil, k.err
 	}
-	return nil, nil, errKeysRecent
+	return nil, nil, ErrKeysRecent
 }
 
 // begin starts a fetch, or joins the one that is under way. The caller holds mu.
