@@ -1,26 +1,36 @@
 // Package signin signs users in to a net/http application with OpenID Connect
 // and hands each request a source of access tokens for the signed-in user.
 //
-// # Use
+// # Five things
 //
-// [New] makes an [Auth] from a [Config] without touching the network. Its
-// Handler goes around the whole application, outside any protection against
-// cross-site requests, for the issuer's answer is one. RequireUser and
-// Require go around the pages that need a user:
+// [New] makes an [Auth] from a [Config], and touches no network. [Auth.Handler]
+// goes around the whole application, outside any protection against cross-site
+// requests, for the issuer's answer is one. [Auth.RequireUser] goes around what
+// needs a user. In a handler [UserFromContext] says who that is, and
+// [TokenSource] returns a source of access tokens for an API.
 //
 //	auth, err := signin.New(signin.Config{ ... })
 //	mux.Handle("GET /mail", auth.RequireUser(http.HandlerFunc(mail)))
 //	mux.HandleFunc("POST /signout", auth.SignOut)
 //	http.ListenAndServe(addr, auth.Handler(http.NewCrossOriginProtection().Handler(mux)))
 //
-// In a handler, [UserFromContext] says who is signed in, and [TokenSource]
-// returns a source of access tokens for an API. When only the user can help,
-// Token fails with an [*InteractionRequiredError], which Challenge answers:
+// # Also
+//
+// When only the user can help, Token fails with an [*InteractionRequiredError].
+// [Auth.Challenge] answers it:
 //
 //	token, err := signin.TokenSource(r.Context(), "Mail.Read").Token()
 //	if auth.Challenge(w, r, err) {
 //		return
 //	}
+//
+// [Auth.Require] asks more of a page than a user: scopes, a fresh or stronger
+// sign-in, a [Rule]. [Auth.SignOut] ends a session, [Auth.SignOutUser] all of a
+// user's. [Transport] brings tokens to a client that all requests share.
+// [Auth.AppTokenSource] is for what is done in nobody's name. [Auth.Recognize]
+// greets on pages that serve everybody. [NewContext] is for tests of handlers,
+// and package signintest for tests of sites. [Auth.Ready] and [Auth.Shutdown]
+// are for the process.
 //
 // # What happens
 //

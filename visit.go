@@ -135,9 +135,9 @@ func (v *visit) renew(s *session) {
 	v.s, v.err, v.read = s, nil, v.visits.now()
 }
 
-// UserFromContext returns who is signed in. It is nil if nobody is, and also
-// if the store fails, which [LookupUser] tells apart: below [Auth.RequireUser]
-// neither happens. The record is read at the first call of a request.
+// UserFromContext returns who is signed in. Nil is nobody, or a store that fails:
+// [LookupUser] tells the two apart. Below [Auth.RequireUser] neither happens. The
+// record is read at the first call of a request.
 func UserFromContext(ctx context.Context) *User {
 	u, _ := LookupUser(ctx)
 	return u
