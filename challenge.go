@@ -176,9 +176,9 @@ func (a *Auth) challengeSession(w http.ResponseWriter, r *http.Request, b *brows
 		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
 		return
 	}
-	location, err := a.authorizationURL(meta, tx, b, need, s)
+	location, err := a.authorizationURL(r.Context(), meta, tx, b, need, s)
 	if err != nil {
-		a.fail(w, r, a.unavailable(to, err), tx.id(), err)
+		a.notSent(w, r, b, tx, need, to, err)
 		return
 	}
 	a.browsers.write(w, r, b)
@@ -189,6 +189,25 @@ func (a *Auth) challengeSession(w http.ResponseWriter, r *http.Request, b *brows
 	a.report.event(r.Context(), Event{Name: EventChallenge, Reference: tx.id(), Reason: need.Reason, Scopes: need.Scopes})
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusSeeOther)
+}
+
+// notSent answers a challenge that could not begin. Nobody asked for a silent one,
+// so its visitor gets the page, and the cookie says that it has been tried.
+func (a *Auth) notSent(w http.ResponseWriter, r *http.Request, b *browser, tx *transaction, need *InteractionRequiredError, to site.ReturnPath, err error) {
+	if errors.Is(r.Context().Err(), context.Canceled) {
+		return // the browser has gone
+	}
+	if need.silent {
+		a.report.event(r.Context(), Event{Name: EventIssuerFailing, Reference: tx.id(), Err: err})
+		a.browsers.write(w, r, b)
+		site.RedirectWithin(w, to)
+		return
+	}
+	page := a.unavailable(to, err)
+	if refused, ok := errors.AsType[*oidc.Refused](err); ok && !errors.As(err, new(*oidc.Error)) {
+		page = newIssuerErrorPage(PageIssuerError, refused.Said(), to.String())
+	}
+	a.fail(w, r, page, tx.id(), err)
 }
 
 func (a *Auth) newTransaction(r *http.Request, b *browser, s *session, need *InteractionRequiredError, to site.ReturnPath) *transaction {
@@ -246,10 +265,10 @@ func loopNeed(need *InteractionRequiredError, s *session) string {
 	return needOf(strings.Join(slices.Sorted(slices.Values(need.Scopes)), " "), need.Resource, need.Claims, strings.Join(need.ACR, " "), maxAge, again)
 }
 
-// authorizationURL is the authentication request (OpenID Connect Core,
-// 3.1.2.1 and 3.3.2.1; RFC 7636, 4.3).
-func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser, need *InteractionRequiredError, s *session) (string, error) {
-	u, err := a.authorizeAt(meta, need)
+// authorizationURL is where the browser goes with the authentication request
+// (OpenID Connect Core, 3.1.2.1 and 3.3.2.1; RFC 7636, 4.3).
+func (a *Auth) authorizationURL(ctx context.Context, meta *oidc.Metadata, tx *transaction, b *browser, need *InteractionRequiredError, s *session) (string, error) {
+	at, err := a.authorizeAt(meta, need)
 	if err != nil {
 		return "", err
 	}
@@ -258,7 +277,7 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 		return "", err
 	}
 	challenge := sha256.Sum256([]byte(b.verifier(tx.ID)))
-	q := u.Query()
+	q := url.Values{}
 	maps.Copy(q, a.cfg.AuthParams)
 	for name, values := range need.Params {
 		if !slices.Contains(ownParams, name) {
@@ -308,8 +327,7 @@ func (a *Auth) authorizationURL(meta *oidc.Metadata, tx *transaction, b *browser
 	if meta.Rule.Family.ClientInfo {
 		set("client_info", "1") // Entra: who the user is at home
 	}
-	u.RawQuery = q.Encode()
-	return u.String(), nil
+	return a.issuer.AuthorizationURL(ctx, meta, at, q)
 }
 
 // moveHost sends a browser that came under another host name than BaseURL's

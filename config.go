@@ -114,6 +114,14 @@ type Config struct {
 	// "query" if the issuer is under another host name.
 	ResponseMode string
 
+	// PAR says when authorization requests are pushed to the issuer from here, so
+	// that the browser carries only a name of the request that nobody can change
+	// (RFC 9126). Empty means [PARAuto]. A push costs each sign-in one request to
+	// the issuer, of ten seconds at most. What the issuer refuses is told on a
+	// page, and the browser stays here; while the issuer cannot be reached the
+	// answer is 503.
+	PAR PAR
+
 	// Prompt is sent with every challenge that does not set its own, such as
 	// "consent" or "select_account" (OpenID Connect Core, 3.1.2.1). Empty
 	// leaves the choice to the issuer. For "none" see [Auth.Recognize].
@@ -235,7 +243,28 @@ type Endpoints struct {
 	// EndSession is the issuer's logout page (RP-Initiated Logout 1.0), and
 	// Revocation takes back refresh tokens (RFC 7009). Empty: it has none.
 	EndSession, Revocation string
+
+	// PushedRequest is where authorization requests are pushed (RFC 9126). It is
+	// required with [PARAlways] and not used with any other [Config].PAR.
+	PushedRequest string
 }
+
+// PAR says when authorization requests are pushed; see [Config].PAR.
+type PAR string
+
+// The values of [Config].PAR.
+const (
+	// PARAuto pushes where the issuer announces that it requires it. An issuer
+	// does not announce that it requires it of one client: that wants PARAlways.
+	PARAuto PAR = "auto"
+
+	// PARAlways pushes each request. An issuer without an endpoint for it makes
+	// [Auth.Ready] fail.
+	PARAlways PAR = "always"
+
+	// PARNever pushes none. An issuer that requires it makes [Auth.Ready] fail.
+	PARNever PAR = "never"
+)
 
 type redacted = clientauth.Redacted
 
@@ -259,6 +288,7 @@ const (
 func (c Config) withDefaults() Config {
 	setDefault(&c.ResponseType, typeHybrid)
 	setDefault(&c.ResponseMode, modeForm)
+	setDefault(&c.PAR, PARAuto)
 	setDefault(&c.CookieName, "signin")
 	setDefault(&c.CallbackPath, "/oidc/callback")
 	setDefault(&c.SignedOutPath, "/")
@@ -403,6 +433,9 @@ func (c Config) validateRequest(fault func(format string, args ...any)) {
 	case c.ResponseType == typeHybrid && c.ResponseMode != modeForm:
 		fault("ResponseMode %q: want %q with ResponseType %q, for an ID token must not stand in a URL", c.ResponseMode, modeForm, typeHybrid)
 	}
+	if !slices.Contains([]PAR{PARAuto, PARAlways, PARNever}, c.PAR) {
+		fault("PAR %q: want %q, %q or %q", text.Printable(string(c.PAR), 40), PARAuto, PARAlways, PARNever)
+	}
 	for _, p := range ownParams {
 		if c.AuthParams.Has(p) {
 			fault("AuthParams: %q is set by this package; want it left out", p)
@@ -493,7 +526,7 @@ func (c Config) validateIssuer(fault func(format string, args ...any)) {
 		required  bool
 	}{
 		{"Authorization", e.Authorization, true}, {"Token", e.Token, true}, {"Keys", e.Keys, true},
-		{"EndSession", e.EndSession, false}, {"Revocation", e.Revocation, false},
+		{"EndSession", e.EndSession, false}, {"Revocation", e.Revocation, false}, {"PushedRequest", e.PushedRequest, c.PAR == PARAlways},
 	} {
 		if err := site.CheckEndpointURL(f.url); err != nil && (f.required || f.url != "") {
 			fault("Endpoints.%s: %w", f.name, err)

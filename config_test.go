@@ -33,6 +33,10 @@ var configFaults = []struct {
 	spoil func(*Config)
 	want  []string
 }{
+	{"PAR by another name", func(c *Config) { c.PAR = "Always" }, []string{`PAR "Always": want "auto", "always" or "never"`}},
+	{"PAR without its endpoint", func(c *Config) {
+		c.PAR, c.Endpoints = PARAlways, Endpoints{Authorization: "https://l.example/a", Token: "https://l.example/t", Keys: "https://l.example/k"}
+	}, []string{"Endpoints.PushedRequest: empty"}},
 	{"no issuer", func(c *Config) { c.Issuer = "" }, []string{"Issuer: empty", "https URL"}},
 	{"an issuer without scheme", func(c *Config) { c.Issuer = "login.example.com" }, []string{`Issuer: "login.example.com" is not a URL`, "https://"}},
 	{"an issuer by http", func(c *Config) { c.Issuer = "http://login.example.com" }, []string{"Issuer: want https://login.example.com", "loopback"}},

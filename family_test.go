@@ -254,8 +254,6 @@ func TestUnfitIssuer(t *testing.T) {
 		{"signed answers only", "response_modes_supported", []string{"jwt", "form_post.jwt"}, true, `lacks "form_post"`},
 		{"plain PKCE only", "code_challenge_methods_supported", []string{"plain"}, false, `lacks "S256"`},
 		{"no codes", "grant_types_supported", []string{"implicit", "client_credentials"}, false, `lacks "authorization_code"`},
-		{"pushed requests", "require_pushed_authorization_requests", true, false, "require_pushed_authorization_requests"},
-		{"pushed requests, as text", "require_pushed_authorization_requests", "true", false, "require_pushed_authorization_requests"},
 		{"signed requests", "require_signed_request_object", true, false, "require_signed_request_object"},
 		{"certificates only", "token_endpoint_auth_methods_supported", []string{"tls_client_auth", "self_signed_tls_client_auth"}, false, "client certificate"},
 		{"no secrets", "token_endpoint_auth_methods_supported", []string{"private_key_jwt", "tls_client_auth"}, false, "takes no client secret"},

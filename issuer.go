@@ -16,7 +16,7 @@ func issuerOf(c Config, now func() time.Time, report func(context.Context, error
 		Issuer: c.Issuer, Tenants: c.Tenants, SigningAlgorithms: c.SigningAlgorithms, HTTPClient: c.HTTPClient,
 		ClientID: c.ClientID, Credential: c.Credential, Audiences: c.Audiences, ClientCapabilities: c.ClientCapabilities,
 		DiscoveryURL: c.DiscoveryURL, Endpoints: oidc.Endpoints(c.Endpoints),
-		ResponseType: c.ResponseType, ResponseMode: c.ResponseMode, ScopesByDefault: c.byDefault,
+		ResponseType: c.ResponseType, ResponseMode: c.ResponseMode, PAR: oidc.PAR(c.PAR), ScopesByDefault: c.byDefault,
 		ClockSkew: c.ClockSkew, Now: now, Report: report,
 	})
 }

@@ -68,6 +68,7 @@ func run(ctx context.Context, getenv func(string) string, stdout, stderr io.Writ
 		Scopes:       set.scopes,
 		ResponseType: set.responseType,
 		ResponseMode: set.responseMode,
+		PAR:          signin.PAR(set.par),
 		Prompt:       set.prompt,
 		NameClaim:    "name",
 		Keys:         set.keys,

@@ -359,6 +359,7 @@ func TestBadSettings(t *testing.T) {
 		},
 		"client without issuer":   {[]string{"OIDC_CLIENT_ID", "x"}, []string{"OIDC_ISSUER"}},
 		"embedded but far away":   {[]string{"BASE_URL", "https://site.example"}, []string{"BASE_URL"}},
+		"pushed by another name":  {[]string{"OIDC_PAR", "yes"}, []string{"PAR"}},
 		"hybrid answer by query":  {[]string{"OIDC_RESPONSE_MODE", "query"}, []string{"ResponseMode"}},
 		"issuer without a secure": {[]string{"OIDC_ISSUER", "http://issuer.example", "OIDC_CLIENT_ID", "x"}, []string{"Issuer"}},
 		"no Redis URL":            {[]string{"REDIS_URL", "nonsense://x:y"}, []string{"REDIS_URL"}},

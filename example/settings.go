@@ -23,6 +23,7 @@ type settings struct {
 	scopes       []string
 	responseType string
 	responseMode string
+	par          string
 	prompt       string
 
 	apiURL   string // empty: the demo API
@@ -42,6 +43,7 @@ func readSettings(getenv func(string) string, log *slog.Logger) (settings, error
 		scopes:       strings.Fields(cmp.Or(getenv("OIDC_SCOPES"), "openid profile offline_access")),
 		responseType: getenv("OIDC_RESPONSE_TYPE"),
 		responseMode: getenv("OIDC_RESPONSE_MODE"),
+		par:          getenv("OIDC_PAR"),
 		prompt:       getenv("OIDC_PROMPT"),
 		apiURL:       getenv("API_URL"),
 		redisURL:     getenv("REDIS_URL"),

@@ -15,6 +15,10 @@ const sessionCookie = "issuer_session"
 
 // authorize answers an authorization request at once: who comes is signed in.
 func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
+	if e := i.pushedForm(x); e != nil {
+		http.Error(w, "signintest: "+e.Description, http.StatusBadRequest)
+		return
+	}
 	q := x.call.Form
 	client, ok := x.b.client(q.Get("client_id"))
 	if !ok {

@@ -98,6 +98,22 @@ type Behaviour struct {
 	// allows all.
 	Audiences []string
 
+	// RequirePush takes pushed authorization requests only (RFC 9126), and announces
+	// it.
+	RequirePush bool
+
+	// PushLifetime is how long a pushed request waits for its browser. Zero means
+	// a minute.
+	PushLifetime time.Duration
+
+	// PushStatus is the HTTP status of good answers to pushed requests. Zero means
+	// 201.
+	PushStatus int
+
+	// PushMembers are put into good answers to pushed requests, in place of what
+	// is there. A nil value takes a member away.
+	PushMembers map[string]any
+
 	// LoginPage asks who comes without a session at the issuer to sign in, by a
 	// form that a test submits. Its field "user" is the subject. False signs
 	// in whoever comes.

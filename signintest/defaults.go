@@ -51,6 +51,7 @@ func (b *Behaviour) clone() *Behaviour {
 	c.DiscoveryMembers = maps.Clone(b.DiscoveryMembers)
 	c.IDTokenClaims = maps.Clone(b.IDTokenClaims)
 	c.TokenMembers = maps.Clone(b.TokenMembers)
+	c.PushMembers = maps.Clone(b.PushMembers)
 	c.Resources = slices.Clone(b.Resources)
 	c.Clients = slices.Clone(b.Clients)
 	for n := range c.Clients {

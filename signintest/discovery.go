@@ -39,6 +39,12 @@ func (i *Issuer) discovery(w http.ResponseWriter, x *exchange) {
 	if !x.b.OmitRevocation && !x.b.microsoft() {
 		doc["revocation_endpoint"] = url(EndpointRevocation)
 	}
+	if !x.b.microsoft() {
+		doc["pushed_authorization_request_endpoint"] = url(EndpointPush)
+	}
+	if x.b.RequirePush {
+		doc["require_pushed_authorization_requests"] = true
+	}
 	if !x.b.OmitEndSession {
 		doc["end_session_endpoint"] = url(EndpointEndSession)
 	}

@@ -93,6 +93,7 @@ type Issuer struct {
 	borrowed []Key      // all ever used, published or not
 	grants   []*grant
 	codes    map[string]*grant
+	pushed   map[string]pushedRequest // by request_uri
 	tokens   map[string]*token
 	sessions map[string]*session // by the value of the issuer's cookie
 	consents map[consent]map[string]bool
@@ -132,6 +133,7 @@ func NewIssuer(tb testing.TB, options *IssuerOptions) *Issuer {
 		network:  o.Network,
 		closing:  make(chan struct{}),
 		codes:    map[string]*grant{},
+		pushed:   map[string]pushedRequest{},
 		tokens:   map[string]*token{},
 		sessions: map[string]*session{},
 		newest:   map[string]string{},
@@ -232,6 +234,7 @@ const (
 	EndpointEndSession Endpoint = "end_session"
 	EndpointUserInfo   Endpoint = "userinfo"
 	EndpointAPI        Endpoint = "api"
+	EndpointPush       Endpoint = "push" // of authorization requests; Entra and B2C have none
 )
 
 // EndpointURL returns the URL of an endpoint, for example that of the
@@ -280,6 +283,7 @@ var plainPaths = map[Endpoint]string{
 	EndpointEndSession: "/logout",
 	EndpointUserInfo:   "/userinfo",
 	EndpointAPI:        "/api",
+	EndpointPush:       "/par",
 }
 
 // exchange is one request with all its handler needs to know.
@@ -316,6 +320,7 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		EndpointEndSession: i.endSession,
 		EndpointUserInfo:   i.userInfo,
 		EndpointAPI:        i.api,
+		EndpointPush:       i.push,
 	}[endpoint])
 }
 
@@ -337,7 +342,7 @@ func (i *Issuer) route(x *exchange) (Endpoint, bool) {
 // inspect fills in what only the issuer can tell about a call.
 func (i *Issuer) inspect(x *exchange) {
 	switch x.call.Endpoint {
-	case EndpointToken, EndpointRevocation:
+	case EndpointToken, EndpointRevocation, EndpointPush:
 		x.call.readClient()
 	case EndpointAPI, EndpointUserInfo:
 		x.call.Token, _ = i.TokenInfo(bearer(x.r))

@@ -84,8 +84,8 @@ func (i *Issuer) unfit(m *Metadata) error {
 	if len(m.GrantTypes) > 0 && !slices.Contains(m.GrantTypes, "authorization_code") {
 		lacks("grant_types_supported", m.GrantTypes, "authorization_code", "")
 	}
-	if m.RequiresPush {
-		faults = append(faults, errors.New("require_pushed_authorization_requests: this package does not push requests (RFC 9126); want that off for this client"))
+	if err := i.unfitPush(m); err != nil {
+		faults = append(faults, err)
 	}
 	if m.RequiresJAR {
 		faults = append(faults, errors.New("require_signed_request_object: this package does not sign requests (RFC 9101); want that off for this client"))
@@ -97,6 +97,18 @@ func (i *Issuer) unfit(m *Metadata) error {
 		return nil
 	}
 	return &Misconfigured{fmt.Errorf("signin: the issuer and the configuration do not go together: discovery: %s: %w", m.from, errors.Join(faults...))}
+}
+
+// unfitPush says why requests cannot be pushed, or must not be though the issuer
+// requires it.
+func (i *Issuer) unfitPush(m *Metadata) error {
+	switch {
+	case bool(m.RequiresPush) && i.par == PARNever:
+		return errors.New(`require_pushed_authorization_requests: the issuer takes pushed requests only (RFC 9126), and PAR is "never"; set PAR "auto"`)
+	case i.pushes(m) && m.PushEndpoint == "":
+		return errors.New("pushed_authorization_request_endpoint: there is none that can be used, and requests are to be pushed (PAR, require_pushed_authorization_requests)")
+	}
+	return nil
 }
 
 // hasType reports whether a list of response types has one. The order of its

@@ -24,6 +24,7 @@ type Metadata struct {
 	JWKSURI               string  `json:"jwks_uri"`
 	EndSessionEndpoint    string  `json:"end_session_endpoint" loose:"true"`
 	RevocationEndpoint    string  `json:"revocation_endpoint" loose:"true"`
+	PushEndpoint          string  `json:"pushed_authorization_request_endpoint" loose:"true"`
 	TokenAuthMethods      strs    `json:"token_endpoint_auth_methods_supported" loose:"true"`
 	TokenAuthAlgs         strs    `json:"token_endpoint_auth_signing_alg_values_supported" loose:"true"`
 	SigningAlgs           strs    `json:"id_token_signing_alg_values_supported"`
@@ -105,7 +106,7 @@ func (i *Issuer) describe(ctx context.Context) (*Metadata, error) {
 	if e := i.endpoints; e != (Endpoints{}) {
 		meta := &Metadata{
 			Issuer: i.URL, AuthorizationEndpoint: e.Authorization, TokenEndpoint: e.Token, JWKSURI: e.Keys,
-			EndSessionEndpoint: e.EndSession, RevocationEndpoint: e.Revocation,
+			EndSessionEndpoint: e.EndSession, RevocationEndpoint: e.Revocation, PushEndpoint: e.PushedRequest,
 		}
 		return meta, meta.name(i)
 	}
@@ -191,6 +192,7 @@ func (m *Metadata) dropOdd() (odd []error) {
 	}{
 		{"end_session_endpoint", &m.EndSessionEndpoint},
 		{"revocation_endpoint", &m.RevocationEndpoint},
+		{"pushed_authorization_request_endpoint", &m.PushEndpoint},
 	} {
 		if *e.url == "" {
 			continue

@@ -46,6 +46,7 @@ type Issuer struct {
 	capabilities []string
 	responseType string
 	responseMode string
+	par          PAR
 	byDefault    []string // scopes that nobody named
 	skew         time.Duration
 
@@ -80,6 +81,7 @@ type Config struct {
 	Endpoints          Endpoints
 	ResponseType       string
 	ResponseMode       string
+	PAR                PAR
 	ScopesByDefault    []string // those that nobody named
 
 	Now    func() time.Time
@@ -87,7 +89,7 @@ type Config struct {
 }
 
 // Endpoints are those of signin.Config.
-type Endpoints struct{ Authorization, Token, Keys, EndSession, Revocation string }
+type Endpoints struct{ Authorization, Token, Keys, EndSession, Revocation, PushedRequest string }
 
 // New returns the issuer of c. It touches no network.
 func New(c Config) *Issuer {
@@ -99,7 +101,7 @@ func New(c Config) *Issuer {
 	client.Jar = nil
 	i := &Issuer{
 		URL: c.Issuer, documentURL: c.DiscoveryURL, endpoints: c.Endpoints,
-		responseType: c.ResponseType, responseMode: c.ResponseMode, byDefault: c.ScopesByDefault,
+		responseType: c.ResponseType, responseMode: c.ResponseMode, par: c.PAR, byDefault: c.ScopesByDefault,
 		Tenants: c.Tenants, algorithms: c.SigningAlgorithms, Client: &client,
 		ClientID: c.ClientID, Credential: c.Credential, audiences: c.Audiences, capabilities: c.ClientCapabilities, skew: c.ClockSkew,
 		now: c.Now, report: c.Report,

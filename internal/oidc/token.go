@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +87,9 @@ func (i *Issuer) Post(ctx context.Context, meta *Metadata, endpoint string, form
 	if err := clientauth.Authenticate(ctx, i.Credential, in, form, header); err != nil {
 		return nil, nil, nil, fmt.Errorf("authenticating the client: %w", err)
 	}
+	if form.Has("response_type") || form.Has("request") {
+		form.Set("client_id", i.ClientID) // an authorization request has it, also beside HTTP Basic (RFC 9126, 2.1)
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, nil, nil, err
@@ -94,7 +98,10 @@ func (i *Issuer) Post(ctx context.Context, meta *Metadata, endpoint string, form
 	// net/http repeats a POST on a connection that broke only if the body can
 	// be had again and the request is marked idempotent. Ours must not be.
 	req.GetBody = nil
-	for _, values := range form {
+	for name, values := range form {
+		if slices.Contains(namedInErrors, name) {
+			continue
+		}
 		for _, v := range values {
 			sent = append(sent, v, url.QueryEscape(v))
 		}
@@ -143,6 +150,10 @@ func (b *provedBody) Read(p []byte) (int, error) {
 	}
 	return b.ReadCloser.Read(p)
 }
+
+// namedInErrors are parameters that anybody may see, and that an operator has to
+// see in an error text to mend a registration.
+var namedInErrors = []string{"redirect_uri", "scope", "resource", "response_type", "response_mode", "acr_values"}
 
 // TokenError is an error answer of the token endpoint (RFC 6749, 5.2), with
 // what Entra adds to it. An [*oauth2.RetrieveError] can be had from it.

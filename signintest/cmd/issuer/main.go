@@ -16,7 +16,7 @@
 //	GET  /-/calls   the requests received: {"token": 2, "keys": 1, ...}
 //
 // A fault is an endpoint (discovery, keys, authorize, token, revocation,
-// end_session, userinfo, or any), "=", and an HTTP status, "drop", "html", a delay
+// end_session, userinfo, api, push, or any), "=", and an HTTP status, "drop", "html", a delay
 // such as "2s", or the code of an OAuth error:
 //
 //	-fault token=503 -fault keys=drop -fault token=invalid_grant -fault any=2s
@@ -232,6 +232,7 @@ type endpointFault struct {
 var endpoints = []signintest.Endpoint{
 	signintest.EndpointDiscovery, signintest.EndpointKeys, signintest.EndpointAuthorize, signintest.EndpointToken,
 	signintest.EndpointRevocation, signintest.EndpointEndSession, signintest.EndpointUserInfo, signintest.EndpointAPI,
+	signintest.EndpointPush,
 }
 
 func parseFaults(all []string) ([]endpointFault, error) {
