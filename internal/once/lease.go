@@ -77,7 +77,9 @@ func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 		case swapped, bytes.Equal(found, l.value):
 			// The latter: our Swap arrived, its answer did not.
 			l.Orphaned, l.Followed = w.old != nil, w.held && w.old == nil
-			l.proved = asked
+			if swapped {
+				l.proved = asked
+			}
 			l.keep(ctx)
 			return l, nil, nil
 		case len(found) > 0 && found[0] != LeaseMark:
@@ -191,13 +193,15 @@ func (l *Lease) beat(ctx context.Context) error {
 		switch {
 		case err != nil:
 			return err // unknown; the next beat finds out
-		case swapped, bytes.Equal(found, next):
+		case swapped:
 			l.value, l.proved = next, start
 			return nil
 		case !l.wrote(found):
 			return errLeaseLost
 		}
-		l.value = found // an earlier beat arrived, its answer did not
+		// An earlier beat arrived, its answer did not. It proves nothing: others
+		// have watched it since.
+		l.value = found
 	}
 	return errLeaseLost
 }

@@ -372,6 +372,39 @@ func TestLeaseSureAfterStop(t *testing.T) {
 	})
 }
 
+// A beat whose answer was lost is found later. Others have watched it since, and
+// it is no proof: only another beat is.
+func TestLeaseSureAfterLostAnswer(t *testing.T) {
+	any := func(string, []byte) bool { return true }
+	for _, lost := range []string{"a beat", "the first"} {
+		t.Run(lost, func(t *testing.T) {
+			bubble(t, func(t *testing.T, store *faulty.Troubled) {
+				if lost == "the first" {
+					store.LoseAnswers(1, any)
+				}
+				l := mustAcquire(t, store)
+				l.die()
+				if lost == "a beat" {
+					pass(t, LeaseStale/2)
+					store.LoseAnswers(1, any)
+					var down *StoreError
+					if err := l.Sure(t.Context()); !errors.As(err, &down) {
+						t.Fatalf("sure: %v, want a *StoreError", err)
+					}
+					pass(t, LeaseStale-time.Second)
+				}
+				seen := store.Value("l.x")
+				if err := l.Sure(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if bytes.Equal(store.Value("l.x"), seen) {
+					t.Error("sure, and others see what they have seen for long")
+				}
+			})
+		})
+	}
+}
+
 // Whoever waits for a beat to end does not wait longer than they want to.
 func TestLeaseSureGivesUp(t *testing.T) {
 	bubble(t, func(t *testing.T, store *faulty.Troubled) {
