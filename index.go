@@ -126,9 +126,10 @@ func (rs *records) placesOf(c oidc.Claims, browser []byte) []indexPlace {
 	return places
 }
 
-// enter enters a session into its places. It reports errStale if a sign-out
-// has ended the sign-in, which began at began.
-func (rs *records) enter(ctx context.Context, places []indexPlace, entry indexed, began moment) error {
+// enter enters a session into its places, in place of the one under the key
+// instead, if that is there. It reports errStale if a sign-out has ended the
+// sign-in, which began at began.
+func (rs *records) enter(ctx context.Context, places []indexPlace, entry indexed, instead string, began moment) error {
 	ended := map[string]bool{}
 	for _, p := range places {
 		var mark moment
@@ -138,7 +139,7 @@ func (rs *records) enter(ctx context.Context, places []indexPlace, entry indexed
 				mark = l.Mark
 				return false, nil
 			}
-			l.remove(func(e indexed) bool { return e.Key == entry.Key })
+			l.remove(func(e indexed) bool { return e.Key == entry.Key || e.Key == instead })
 			l.Sessions = append(l.Sessions, entry)
 			return true, rs.makeRoom(ctx, l, ended)
 		})

@@ -43,7 +43,7 @@ var (
 func (a *Auth) enter(t *testing.T, key string, c oidc.Claims) {
 	t.Helper()
 	entry := indexed{Key: key, Expires: time.Now().Add(time.Hour).Unix(), SID: c.SessionID != ""}
-	if err := a.records.enter(t.Context(), a.records.placesOf(c, nil), entry, a.records.signOuts.now(t.Context())); err != nil {
+	if err := a.records.enter(t.Context(), a.records.placesOf(c, nil), entry, "", a.records.signOuts.now(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := once.Swap(t.Context(), a.store, key, nil, []byte("record"), time.Hour); err != nil {

@@ -343,7 +343,7 @@ func TestIndex(t *testing.T) {
 	user := oidc.Claims{Issuer: "i", Subject: "s"}
 	later := time.Now().Add(a.cfg.SessionLifetime).Unix()
 	enter := func(key string) {
-		if err := a.records.enter(ctx, a.records.placesOf(user, nil), indexed{Key: key, Expires: later}, nil); err != nil {
+		if err := a.records.enter(ctx, a.records.placesOf(user, nil), indexed{Key: key, Expires: later}, "", nil); err != nil {
 			t.Error(err)
 		}
 		if _, _, err := once.Swap(ctx, a.store, key, nil, []byte("record"), time.Hour); err != nil {

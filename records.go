@@ -186,46 +186,58 @@ func (rs *records) update(ctx context.Context, s *session, change func(*record))
 
 // create writes the record of a sign-in that began at began, trying again
 // while the store fails. It reports errStale if a sign-out was faster.
-func (rs *records) create(ctx context.Context, secret []byte, r *record, began moment) (*session, error) {
-	key := seal.StoreKey("s", secret)
-	sealed := rs.seal(secret, key, r)
+func (rs *records) create(ctx context.Context, r *record, began moment) (*session, error) {
 	var claims oidc.Claims
 	if err := oidc.DecodeClaims(r.IDToken, &claims); err != nil {
 		return nil, err
 	}
+	s := &session{record: r, user: newUser(claims, r.IDToken, r.HomeAccount, rs.nameClaim)}
 	places := rs.placesOf(claims, r.Browser)
-	entry := indexed{Key: key, Expires: r.Expires, SID: claims.SessionID != "", Alg: claims.Alg}
-	// Retry each step alone. Running an earlier one again could re-create an
-	// index entry that a sign-out has removed.
-	err := once.Insist(ctx, func() error { return rs.enter(ctx, places, entry, began) })
-	if err != nil {
-		return nil, err
-	}
-	err = once.Insist(ctx, func() error {
-		found, swapped, err := once.Swap(ctx, rs.store, key, nil, sealed, rs.remaining(r, rs.now()))
-		if err == nil && !swapped && !bytes.Equal(found, sealed) {
-			err = errors.New("the store holds another record under a new key")
+	entry := indexed{Expires: r.Expires, SID: claims.SessionID != "", Alg: claims.Alg}
+	err := once.Insist(ctx, func() error {
+		// A new secret for each attempt. A Swap without an answer may yet arrive,
+		// perhaps after a sign-out has deleted the record: then nobody has the
+		// secret of the one that it brings back.
+		instead := entry.Key
+		s.secret = seal.Random(secretLen)
+		s.key = seal.StoreKey("s", s.secret)
+		s.sealed = rs.seal(s.secret, s.key, r)
+		entry.Key = s.key
+		if err := rs.enter(ctx, places, entry, instead, began); err != nil {
+			return err
 		}
-		return err
+		return rs.write(ctx, s)
 	})
 	if err != nil {
 		return nil, err
 	}
 	var there bool
 	err = once.Insist(ctx, func() (err error) {
-		there, err = rs.stillIndexed(ctx, places, key, began)
+		there, err = rs.stillIndexed(ctx, places, s.key, began)
 		return err
 	})
 	if err == nil && !there {
-		err = cmp.Or(once.Insist(ctx, func() error { return once.Delete(ctx, rs.store, key) }), errStale)
+		err = cmp.Or(once.Insist(ctx, func() error { return once.Delete(ctx, rs.store, s.key) }), errStale)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &session{
-		secret: secret, key: key, sealed: sealed, record: r,
-		user: newUser(claims, r.IDToken, r.HomeAccount, rs.nameClaim),
-	}, nil
+	return s, nil
+}
+
+// write writes a record under a key that is written once only.
+func (rs *records) write(ctx context.Context, s *session) error {
+	found, swapped, err := once.Swap(ctx, rs.store, s.key, nil, s.sealed, rs.remaining(s.record, rs.now()))
+	if err != nil {
+		var readErr error
+		if found, readErr = once.ReadFresh(ctx, rs.store, s.key); readErr != nil || found == nil {
+			return err
+		}
+	}
+	if !swapped && !bytes.Equal(found, s.sealed) {
+		return errors.New("the store holds another record under a new key")
+	}
+	return nil
 }
 
 // hint is the newest ID token of the session. Some issuers know no other at

@@ -225,7 +225,7 @@ func (rd *redeemer) saveSignIn(ctx context.Context, tx *transaction, b *browser,
 	if tx.Interactive && before.user.Issuer == id.Issuer && before.user.Subject == id.Subject {
 		err := once.Insist(ctx, func() error {
 			entry := indexed{Key: before.key, Expires: before.record.Expires, SID: id.SessionID != "", Alg: id.Alg}
-			return rd.records.enter(ctx, rd.records.placesOf(id.Claims, before.record.Browser), entry, tx.Moment)
+			return rd.records.enter(ctx, rd.records.placesOf(id.Claims, before.record.Browser), entry, "", tx.Moment)
 		})
 		if err != nil {
 			return nil, err
@@ -248,7 +248,7 @@ func (rd *redeemer) saveSignIn(ctx context.Context, tx *transaction, b *browser,
 		IDToken: id.Raw(), HomeAccount: home, Browser: b.hash(),
 	}
 	r.add(token, answer.RefreshToken)
-	s, err := rd.records.create(ctx, seal.Random(secretLen), r, tx.Moment)
+	s, err := rd.records.create(ctx, r, tx.Moment)
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,8 @@ type simSent struct {
 	ready, at    time.Time  // when the lease was proved, and when it was on the wire
 	acted        bool       // by the issuer
 	family       *simFamily // of what it has brought
-	failed       bool       // the client has been told so
+	failed       bool       // the client has been told so, and may send it again
+	late         bool       // the client does not wait any more
 }
 
 // simFamily is a refresh token and what it was rotated to.
@@ -271,7 +272,7 @@ func (j *simJudge) acted(s *simSent, resp *http.Response) {
 	if !slices.Contains(f.senders, s.r) {
 		f.senders = append(f.senders, s.r)
 	}
-	if s.failed {
+	if s.late {
 		f.lost("the issuer acted when nobody waited any more")
 	}
 	s.family = f
@@ -294,26 +295,26 @@ func (f *simFamily) lost(why string) {
 	}
 }
 
-func (j *simJudge) unanswered(s *simSent) { j.fails(s, "the issuer's answer was lost") }
+func (j *simJudge) unanswered(s *simSent) { j.fails(s, false, "the issuer's answer was lost") }
 
 func (j *simJudge) answered(s *simSent, status int) {
 	if status/100 != 2 {
-		j.fails(s, "the issuer acted and said that it had not")
+		j.fails(s, status/100 == 4, "the issuer acted and said that it had not")
 	}
 }
 
-// fails is told of a client that believes its request to have failed.
-func (j *simJudge) fails(s *simSent, why string) {
+// fails is told of a client that believes its request to have failed. Of a code
+// nobody may believe that but if the issuer has refused it.
+func (j *simJudge) fails(s *simSent, refused bool, why string) {
 	if s == nil {
 		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	// Of a code nobody may believe that but by the issuer's word.
-	s.failed = s.grant == "refresh_token" || !strings.Contains(why, "lost")
+	s.failed = refused || s.grant == "refresh_token"
+	s.late = true
 	if s.acted {
 		s.family.lost(why)
-		s.failed = s.grant == "refresh_token"
 	}
 }
 
@@ -516,7 +517,7 @@ func (j *simJudge) cookieGone(a *simAsked) {
 	defer j.mu.Unlock()
 	a.b.mu.Lock()
 	defer a.b.mu.Unlock()
-	if a.v.ghost || a.b.seen.IsZero() || a.start.Before(a.b.shown) {
+	if a.v.ghost || a.b.seen.IsZero() || a.start.Before(a.b.shown.Add(10*time.Millisecond)) {
 		return
 	}
 	for _, o := range j.outs {
@@ -548,6 +549,10 @@ func (j *simJudge) page(a *simAsked, resp *http.Response) {
 			j.violation("%s got a token that expired %v before", a.b.user, a.start.Sub(t.Expiry))
 		}
 	}
+	lost := false
+	for _, kind := range []string{"u.", "i.", "b.", "o."} {
+		lost = lost || j.w.store.lostKind(kind, j.w.began)
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if a.v.key == "" {
@@ -561,6 +566,9 @@ func (j *simJudge) page(a *simAsked, resp *http.Response) {
 		j.violated("a session of an unknown challenge")
 	}
 	for _, o := range j.outs {
+		if o.key != s.key && lost {
+			continue // the index, or the count of the sign-outs
+		}
 		if o.ack.IsZero() || a.start.Before(o.ack.Add(simCopyFor)) {
 			continue
 		}

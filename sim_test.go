@@ -24,6 +24,7 @@ var (
 	simSeeds = flag.Int("sim.seeds", 0, "how many seeds the simulation runs; 0: as many as fit into sim.time")
 	simTime  = flag.Duration("sim.time", 4*time.Second, "how long the simulation runs fresh seeds")
 	simFirst = flag.Uint64("sim.seed", 0, "the first seed; 0: a new one")
+	simWhole = flag.Bool("sim.whole", false, "do not cut a script that fails")
 	simShow  = flag.Bool("sim.trace", false, "print what happens in the first seed")
 )
 
@@ -59,7 +60,9 @@ func TestSimulation(t *testing.T) {
 				steps.Add(int64(len(s.steps)))
 				if len(found) > 0 && !stop.Swap(true) {
 					t.Errorf("seed %d, the %dth: %v", s.seed, n+1, found[0])
-					simReport(t, s, simKind(found[0]))
+					if !*simWhole {
+						simReport(t, s, simKind(found[0]))
+					}
 				}
 			}
 		})
