@@ -7,8 +7,9 @@ SHELL := /bin/bash
 
 FUZZTIME ?= 30s
 STEPS ?= 100000
+SEEDS ?= 100000
 
-.PHONY: test all fuzz bench soak cover dist install
+.PHONY: test all fuzz bench soak cover dist install sim bite
 .DEFAULT_GOAL := test
 
 # Formatting, vet, the project's own rules, and the tests of the root module.
@@ -39,6 +40,14 @@ bench:
 # The randomised test of two replicas, with many STEPS.
 soak: install
 	cd e2e && go test -race -count=1 -timeout=0 -run Soak -v . -steps=$(STEPS)
+
+# The simulation of replicas with many SEEDS (docs/protocol.md), and the proof that
+# it finds faults: one is put in at a time, in a copy.
+sim:
+	@go test -count=1 -timeout=0 -run '^TestSimulation' -v . -sim.seeds=$(SEEDS)
+
+bite:
+	@go run ./internal/bite
 
 # Coverage of the root module by its own tests.
 cover:
