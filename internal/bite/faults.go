@@ -4,11 +4,11 @@ package main
 var faults = []fault{
 	{
 		"a lease is taken over a second early", "internal/once/lease.go",
-		"case time.Since(since) >= LeaseStale:", "case time.Since(since) >= LeaseStale-time.Second:",
+		"case time.Since(w.since) >= LeaseStale:", "case time.Since(w.since) >= LeaseStale-time.Second:",
 	},
 	{
 		"a waiter does not begin again when the store fails", "internal/once/lease.go",
-		"			seen = nil\n			if failing", "			if failing",
+		"	w.seen = nil\n	if w.failing", "	if w.failing",
 	},
 	{
 		"nobody beats", "internal/once/lease.go",
@@ -105,7 +105,6 @@ var faults = []fault{
 	},
 	{
 		"a replica refreshes without a lease", "tokens.go",
-		"		l, err := once.Exclude(ctx, ts.store, key, ttl)\n		switch {\n		case err == nil:",
-		"		l, err := once.Exclude(ctx, ts.store, key+seal.Encode(seal.Random(8)), ttl)\n		switch {\n		case err == nil:",
+		"	l, err := once.Exclude(ctx, store, key, ttl)\n", "	l, err := once.Exclude(ctx, store, key+seal.Encode(seal.Random(8)), ttl)\n",
 	},
 }
