@@ -282,7 +282,7 @@ func TestKeyRotationAtTheIssuer(t *testing.T) {
 		}
 	}
 	// Somebody may have made those up: they do not speak against the issuer.
-	if log := a.log.String(); strings.Contains(log, "level=ERROR") {
+	if log := a.log.String(); strings.Contains(log, `"level":"ERROR"`) {
 		t.Errorf("tokens by unknown keys are an error of the site's:\n%s", log)
 	}
 	// What no key could save is refused, whether or not the key exists.

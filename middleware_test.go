@@ -1,7 +1,11 @@
 package signin
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -16,6 +20,74 @@ var flows = []struct {
 	{"hybrid form_post", func(*Config) {}},
 	{"code form_post", func(c *Config) { c.ResponseType = "code" }},
 	{"code query", func(c *Config) { c.ResponseType, c.ResponseMode = "code", "query" }},
+}
+
+// No access or refresh token is ever in a cookie, a page or a URL. The ID token
+// passes through the browser at a hybrid sign-in, in the issuer's form, and in
+// the URL that a sign-out leads to.
+func TestNoTokenInTheBrowser(t *testing.T) {
+	for _, flow := range flows {
+		t.Run(flow.name, func(t *testing.T) {
+			var sent strings.Builder // to the browser
+			var leads []string
+			a := newApp(t, func(o *appOptions) {
+				o.config = flow.config
+				o.wrap = func(a *Auth, mux *http.ServeMux) http.Handler {
+					h := a.Handler(mux)
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						rec := httptest.NewRecorder()
+						h.ServeHTTP(rec, r)
+						leads = append(leads, r.RequestURI, rec.Header().Get("Location"))
+						maps.Copy(w.Header(), rec.Header())
+						rec.Header().Del("Location")
+						fmt.Fprintln(&sent, rec.Header(), rec.Body)
+						w.WriteHeader(rec.Code)
+						w.Write(rec.Body.Bytes())
+					})
+				}
+			})
+			a.mux.HandleFunc("/renew", func(w http.ResponseWriter, r *http.Request) {
+				if _, err := (TokenRequest{Refresh: true}).Source(r.Context()).Token(); err != nil {
+					t.Error(err)
+				}
+			})
+			b := a.signIn()
+			b.Open(a.url + "/renew")
+			b.Open(a.url + "/me")
+			b.Submit(b.Open(a.url+"/signout"), nil)
+
+			hinted := ""
+			for _, lead := range leads {
+				if u, err := url.Parse(lead); err == nil && u.Query().Has("id_token_hint") {
+					hinted = u.Query().Get("id_token_hint")
+					lead = strings.Replace(lead, hinted, "", 1)
+				}
+				fmt.Fprintln(&sent, lead)
+			}
+			if hinted == "" {
+				t.Error("no id_token_hint")
+			}
+			kinds := map[string]int{}
+			for _, secret := range a.issuer.Secrets() {
+				kind := "other"
+				if info, ok := a.issuer.TokenInfo(secret); ok {
+					kind = map[bool]string{false: "access token", true: "refresh token"}[info.Refresh]
+				} else if strings.Count(secret, ".") == 2 {
+					kind = "ID token"
+				} else if strings.Contains(flow.name, "query") {
+					continue // the code comes in a URL
+				}
+				if kinds[kind]++; len(secret) >= 8 && strings.Contains(sent.String(), secret) {
+					t.Errorf("the browser was sent a secret: %s %.12s...", kind, secret)
+				}
+			}
+			for _, kind := range []string{"access token", "refresh token", "ID token"} {
+				if kinds[kind] == 0 {
+					t.Errorf("nothing to test: no %s", kind)
+				}
+			}
+		})
+	}
 }
 
 func TestSignIn(t *testing.T) {
