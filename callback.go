@@ -231,15 +231,31 @@ func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *
 	ctx, cancel := context.WithTimeout(r.Context(), callbackWait)
 	defer cancel()
 	done, err := a.redeemer.flights.Do(ctx, string(tx.ID), redemptionLimit, func(ctx context.Context) (*redeemed, error) {
-		return a.redeemer.redeemOnce(ctx, meta, tx, b, code, front)
+		return a.redeemer.redeemOnce(ctx, meta, &arrival{tx, b, code, front, furtherFields(params), r})
 	})
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
+		if err := a.redeemer.overdue(tx); err != nil {
+			return nil, err
+		}
 		// Issuer or store? The page should blame the right one.
 		if _, _, storeErr := a.records.get(context.WithoutCancel(ctx), seal.StoreKey("c", tx.ID)); storeErr != nil {
 			return nil, storeErr
 		}
 	}
 	return done, err
+}
+
+// answerFields are the parameters of an answer that the protocol reads. The others
+// are further fields.
+var answerFields = []string{"code", "state", "iss", "id_token", "access_token", "token_type", "expires_in", "response"}
+
+// furtherFields are the fields of an answer that the protocol does not read.
+func furtherFields(params url.Values) url.Values {
+	further := cloneParams(params)
+	for _, name := range answerFields {
+		further.Del(name)
+	}
+	return further
 }
 
 // wayHint says what to set for an issuer that does not do as asked.
@@ -340,10 +356,12 @@ func (a *Auth) rejected(w http.ResponseWriter, r *http.Request, tx *transaction,
 	}
 	if rej, ok := errors.AsType[*rejection](err); ok {
 		page := rej.page // others who wait for the same redemption have it too
-		if page.Kind == PageAccountRefused {
+		switch page.Kind {
+		case PageAccountRefused, PageSignInRefused:
 			// The page asked for would only get the same account again.
-			quote := page.Quote
+			words, quote := page.Text, page.Quote
 			page = newIssuerErrorPage(page.Kind, quote, a.switchAccount(r, to))
+			page.Text = words
 		}
 		a.fail(w, r, page, id, err)
 		return

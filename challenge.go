@@ -416,6 +416,9 @@ func (a *Auth) unavailable(again site.ReturnPath, err error) Page {
 	if _, ok := errors.AsType[*once.StoreError](err); ok {
 		return newUnavailablePage(PageStoreDown, again.String(), retryAfterDown)
 	}
+	if _, ok := errors.AsType[*unfinishedError](err); ok {
+		return newUnavailablePage(PageSignInUnfinished, again.String(), retryAfterDown)
+	}
 	_, issuerDown := errors.AsType[*oidc.Error](err)
 	_, temporary := errors.AsType[*temporaryError](err)
 	if issuerDown || temporary || errors.Is(err, context.DeadlineExceeded) {

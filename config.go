@@ -230,6 +230,22 @@ type Config struct {
 	// of ours. It must escape what it prints.
 	Page func(w http.ResponseWriter, r *http.Request, p Page)
 
+	// OnSignIn, if set, sees what a sign-in brought, after every check and before
+	// there is a session: to provision a user, to add claims of the site's own
+	// ([SignIn].Claims), or to refuse. It is called once for a sign-in, however
+	// often and on however many replicas the issuer's answer arrives, and once
+	// more, with Extends, when a user consents or steps up. The user waits: ctx
+	// ends after ten seconds, and the goroutine lives for as long as the hook does.
+	//
+	// A [*RefusedError] is a 403 page with its words; the tokens are given back to
+	// the issuer. Any other error counts as one that may pass: a 503 page whose
+	// reload calls OnSignIn again with the same tokens, for an hour at most. A
+	// panic, and claims that are no JSON or too large, end that sign-in with a 500
+	// page. Nobody is signed in by any of these, and a running session stays as it
+	// was. Errors are logged: put no secret into them. OnSignIn must be safe for
+	// concurrent use.
+	OnSignIn func(ctx context.Context, in *SignIn) error
+
 	byDefault []string // of Scopes, those that nobody named
 }
 

@@ -121,3 +121,24 @@ func cloneParams(params url.Values) url.Values {
 	}
 	return c
 }
+
+// RefusedError is what [Config].OnSignIn returns to refuse a sign-in for good.
+type RefusedError struct {
+	// Text tells the user why, in a sentence or two of plain text, at most 300
+	// characters. Empty leaves the page's own words.
+	Text string
+
+	// Cause is logged, and nobody else sees it. It may be nil.
+	Cause error
+}
+
+// Error says that the sign-in is refused, and Cause.
+func (e *RefusedError) Error() string {
+	if e.Cause == nil {
+		return "signin: refused by OnSignIn"
+	}
+	return "signin: refused by OnSignIn: " + e.Cause.Error()
+}
+
+// Unwrap returns Cause.
+func (e *RefusedError) Unwrap() error { return e.Cause }

@@ -98,6 +98,9 @@ func (a *app) routes() {
 		u := UserFromContext(r.Context())
 		json.NewEncoder(w).Encode(map[string]string{"sub": u.Subject, "iss": u.Issuer, "name": u.Name(), "tid": u.Tenant, "home": u.HomeAccount})
 	})))
+	a.mux.Handle("GET /claims", a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write(UserFromContext(r.Context()).RawClaims)
+	})))
 	a.mux.Handle("/page/", a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "page %s", r.URL.RequestURI())
 	})))

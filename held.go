@@ -209,7 +209,7 @@ func (r *record) hold(t held) {
 
 // trim drops the oldest tokens until the record is of a size to be stored.
 func (r *record) trim() {
-	size := len(r.IDToken) + len(r.Hint) + len(r.Refresh)
+	size := len(r.IDToken) + len(r.Hint) + len(r.Refresh) + len(r.UserInfo) + len(r.Own)
 	keep := len(r.Tokens)
 	for ; keep > 0 && len(r.Tokens)-keep < maxHeld; keep-- {
 		if size += r.Tokens[keep-1].size(); size > maxRecord && keep < len(r.Tokens) {

@@ -183,7 +183,7 @@ func (a *Auth) assemble(c Config) {
 	a.notices = &notices{log: c.Logger}
 	a.redeemer = &redeemer{
 		records: a.records, tokens: a.tokens, issuer: a.issuer, store: store, keys: a.keys, report: a.report, notices: a.notices, now: now,
-		scopes: c.Scopes, lifetime: c.SessionLifetime, skew: c.ClockSkew,
+		scopes: c.Scopes, lifetime: c.SessionLifetime, skew: c.ClockSkew, hook: c.OnSignIn,
 	}
 	a.redeemer.flights.Patience = once.Patience
 	a.redeemer.flights.Panicked, a.tokens.flights.Panicked, a.chores.Panicked = a.report.panicked, a.report.panicked, a.report.panicked

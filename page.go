@@ -376,6 +376,8 @@ const (
 	PagePermissionNeeded   PageKind = "permission-needed"   // 401: a form was posted that needs consent or step-up
 	PageForbidden          PageKind = "forbidden"           // 403: Requirement.Allow refuses
 	PageAccountRefused     PageKind = "account-refused"     // 403: the user's tenant is not admitted, or the issuer refuses the user
+	PageSignInRefused      PageKind = "sign-in-refused"     // 403: Config.OnSignIn refuses
+	PageSignInUnfinished   PageKind = "sign-in-unfinished"  // 503: Config.OnSignIn or userinfo failed in a way that may pass; a reload goes on
 	PageSignedOut          PageKind = "signed-out"          // after a sign-out
 	PageStillSignedIn      PageKind = "still-signed-in"     // the signed-out page, opened by a user who is signed in
 	PageSignOut            PageKind = "sign-out"            // asks before signing out
@@ -543,6 +545,16 @@ var pageWords = map[PageKind]struct {
 		"You signed in with an account that this site does not admit, for example one of another organisation. You are not signed in here with it.",
 		"If you have another account, use that one.", "Use another account",
 	},
+	PageSignInRefused: {
+		http.StatusForbidden, "This account cannot be used here",
+		"You signed in, but this site does not admit the account. You are not signed in here with it.",
+		"If you have another account, use that one.", "Use another account",
+	},
+	PageSignInUnfinished: {
+		http.StatusServiceUnavailable, "Sign-in is not finished yet",
+		"You signed in, but this site could not finish its part just now.",
+		"Reload this page in a moment: you need not enter anything again.", signInAgain,
+	},
 	PageSignedOut: {
 		http.StatusOK, "You are signed out",
 		"Your session on this site has ended.",
@@ -597,6 +609,15 @@ func newPage(kind PageKind, actionURL string) Page {
 func newIssuerErrorPage(kind PageKind, description, actionURL string) Page {
 	p := newPage(kind, actionURL)
 	p.Quote = description
+	return p
+}
+
+// newRefusedPage says why, in the application's words.
+func newRefusedPage(words, actionURL string) Page {
+	p := newPage(PageSignInRefused, actionURL)
+	if words = plainText(words, maxQuote); words != "" {
+		p.Text = words
+	}
 	return p
 }
 

@@ -32,10 +32,14 @@ type record struct {
 	Refusals    []refusal `json:"f,omitempty"`
 	IDToken     string    `json:"i"`
 	HomeAccount string    `json:"h,omitempty"`
-	Hint        string    `json:"y,omitempty"` // the newest ID token, if it is not IDToken
-	Refresh     string    `json:"r,omitempty"`
-	Origin      *origin   `json:"o,omitempty"` // of Refresh
-	Browser     []byte    `json:"b,omitempty"` // hash of the browser cookie at the sign-in
+
+	UserInfo json.RawMessage `json:"u,omitempty"` // claims of userinfo
+	Own      json.RawMessage `json:"w,omitempty"` // claims that OnSignIn has set
+
+	Hint    string  `json:"y,omitempty"` // the newest ID token, if it is not IDToken
+	Refresh string  `json:"r,omitempty"`
+	Origin  *origin `json:"o,omitempty"` // of Refresh
+	Browser []byte  `json:"b,omitempty"` // hash of the browser cookie at the sign-in
 }
 
 // records create, change, open and end the sessions there are, and keep the
@@ -107,7 +111,7 @@ func (rs *records) open(secret []byte, key string, sealed []byte) (*session, err
 	}
 	*s = session{
 		secret: secret, key: key, sealed: sealed, record: r,
-		user: newUser(claims, r.IDToken, r.HomeAccount, rs.nameClaim),
+		user: rs.userOf(claims, r),
 	}
 	s.size = int64(sessionOverhead + len(plain) + len(s.user.RawClaims))
 	return s, nil
@@ -191,7 +195,7 @@ func (rs *records) create(ctx context.Context, r *record, began moment) (*sessio
 	if err := oidc.DecodeClaims(r.IDToken, &claims); err != nil {
 		return nil, err
 	}
-	s := &session{record: r, user: newUser(claims, r.IDToken, r.HomeAccount, rs.nameClaim)}
+	s := &session{record: r, user: rs.userOf(claims, r)}
 	places := rs.placesOf(claims, r.Browser)
 	entry := indexed{Expires: r.Expires, SID: claims.SessionID != "", Alg: claims.Alg}
 	err := once.Insist(ctx, func() error {
@@ -238,6 +242,20 @@ func (rs *records) write(ctx context.Context, s *session) error {
 		return errors.New("the store holds another record under a new key")
 	}
 	return nil
+}
+
+// userOf is the user of a record whose ID token has the claims t.
+func (rs *records) userOf(t oidc.Claims, r *record) *User {
+	raw := oidc.ClaimsOf(r.IDToken)
+	if r.UserInfo != nil {
+		raw = mergeClaims(r.UserInfo, raw)
+	}
+	if r.Own != nil {
+		raw = mergeClaims(raw, r.Own)
+	}
+	u := newUser(t, raw, r.HomeAccount, rs.nameClaim)
+	u.idToken = r.hint()
+	return u
 }
 
 // hint is the newest ID token of the session. Some issuers know no other at

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +25,11 @@ const (
 
 	// MaxScope bounds the scopes that an answer names, with spaces between.
 	MaxScope = 4 << 10
+
+	// maxExtra bounds the further members of an answer, and maxExtraMember one of
+	// them. A session keeps them beside each token.
+	maxExtra       = 8 << 10
+	maxExtraMember = 4 << 10
 )
 
 // Answer is a successful answer of the token endpoint (RFC 6749, 5.1). A
@@ -38,6 +45,83 @@ type Answer struct {
 	ClientInfo   string     `json:"client_info" loose:"true"`
 
 	Asked time.Time // when it was asked for
+
+	members map[string]json.RawMessage // as they came; further ones within their bounds
+}
+
+// answerMembers are the members that [Answer] reads. The others are further ones.
+var answerMembers = []string{
+	"access_token", "token_type", "refresh_token", "id_token", "scope", "expires_in", "refresh_in", "client_info",
+}
+
+// setMembers notes the members of the body that an answer was read from. Of the
+// further ones it keeps what fits, in the order of their names.
+func (t *Answer) setMembers(body []byte) error {
+	if err := json.Unmarshal(body, &t.members); err != nil {
+		return err
+	}
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(t.members)) {
+		if slices.Contains(answerMembers, name) {
+			continue
+		}
+		n := len(name) + len(t.members[name])
+		if n > maxExtraMember || size+n > maxExtra {
+			delete(t.members, name)
+			continue
+		}
+		size += n
+	}
+	return nil
+}
+
+// Extra are the further members of the answer, as a JSON object: Salesforce's
+// instance_url, say. It is nil if there are none.
+func (t *Answer) Extra() json.RawMessage {
+	further := maps.Clone(t.members)
+	for _, name := range answerMembers {
+		delete(further, name)
+	}
+	if len(further) == 0 {
+		return nil
+	}
+	extra, err := json.Marshal(further)
+	if err != nil {
+		panic(err) // each member has been read as JSON
+	}
+	return extra
+}
+
+// packedAnswer is what [Answer.Pack] writes.
+type packedAnswer struct {
+	Asked   time.Time                  `json:"t"`
+	Members map[string]json.RawMessage `json:"m"`
+}
+
+// Pack writes an answer down for [UnpackAnswer], whole with its tokens: seal it.
+func (t *Answer) Pack() []byte {
+	packed, err := json.Marshal(packedAnswer{t.Asked, t.members})
+	if err != nil {
+		panic(err) // each member has been read as JSON
+	}
+	return packed
+}
+
+// UnpackAnswer reads what [Answer.Pack] wrote.
+func UnpackAnswer(packed []byte) (*Answer, error) {
+	var p packedAnswer
+	if err := json.Unmarshal(packed, &p); err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(p.Members)
+	if err != nil {
+		return nil, err
+	}
+	t := &Answer{Asked: p.Asked, members: p.Members}
+	if err := DecodeExact(body, t); err != nil {
+		return nil, err
+	}
+	return t, t.check()
 }
 
 // ScopeValue is the scopes granted: one string, though some issuers send a
@@ -110,6 +194,9 @@ func readTokenAnswer(resp *http.Response, body []byte, sent []string, now time.T
 		return nil, newUnusableAnswer(fmt.Errorf("token endpoint answered with JSON of an unexpected shape: %w", err), body)
 	}
 	if err := answer.check(); err != nil {
+		return nil, newUnusableAnswer(err, body)
+	}
+	if err := answer.setMembers(body); err != nil {
 		return nil, newUnusableAnswer(err, body)
 	}
 	return answer, nil

@@ -46,6 +46,9 @@ type Lease struct {
 	// Followed says that another held it while we waited, and left nothing.
 	Followed bool
 
+	// Resumed is the outcome that this lease has replaced (see [Resume]).
+	Resumed []byte
+
 	// turn holds a value while nobody has the turn to write to the store. A wait
 	// for it ends with a context, which that for a mutex does not.
 	turn   chan struct{}
@@ -61,6 +64,14 @@ type Lease struct {
 // ttl is only for what a dead process leaves behind. A store that does not
 // answer is a [*StoreError] after a few seconds.
 func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (held *Lease, outcome []byte, err error) {
+	return Resume(ctx, store, key, ttl, func([]byte) bool { return false })
+}
+
+// Resume is [Acquire] for work that its holder may leave unfinished, with an
+// outcome that says how to go on. An outcome that resumable picks is replaced by
+// the lease, by one caller. A caller that waited while it was made gets it as any
+// other outcome: it was told what the holder was told.
+func Resume(ctx context.Context, store Store, key string, ttl time.Duration, resumable func(outcome []byte) bool) (held *Lease, outcome []byte, err error) {
 	l := &Lease{store: store, Key: key, ttl: ttl, turn: make(chan struct{}, 1)}
 	l.turn <- struct{}{}
 	l.value = append(append([]byte{LeaseMark}, seal.Random(16)...), make([]byte, 8)...)
@@ -76,12 +87,20 @@ func Acquire(ctx context.Context, store Store, key string, ttl time.Duration) (h
 			}
 		case swapped, bytes.Equal(found, l.value):
 			// The latter: our Swap arrived, its answer did not.
-			l.Orphaned, l.Followed = w.old != nil, w.held && w.old == nil
+			l.Followed = w.held && w.old == nil
+			if len(w.old) > 0 && w.old[0] != LeaseMark {
+				l.Resumed = w.old
+			} else {
+				l.Orphaned = w.old != nil
+			}
 			if swapped {
 				l.proved = asked
 			}
 			l.keep(ctx)
 			return l, nil, nil
+		case len(found) > 0 && found[0] != LeaseMark && !w.held && resumable(found):
+			w = watch{old: found}
+			continue
 		case len(found) > 0 && found[0] != LeaseMark:
 			return nil, found, nil
 		case w.stale(found):
