@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/family"
 	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/once"
 	"github.com/seed454743b5/signin/internal/seal"
@@ -447,4 +448,20 @@ func (a *Auth) switchAccount(r *http.Request, to site.ReturnPath) string {
 	need := &InteractionRequiredError{Reason: ReasonSignIn, Prompt: "select_account"}
 	ask := a.states.sealNeed(need, to)
 	return a.visits.site(r).Path(a.loginPath) + "?" + url.Values{"ask": {ask}}.Encode()
+}
+
+// authorizeAt is the authorization endpoint of a challenge.
+func (a *Auth) authorizeAt(meta *oidc.Metadata, need *InteractionRequiredError) (*url.URL, error) {
+	endpoint := meta.AuthorizationEndpoint
+	if need.flow != "" {
+		var err error
+		if endpoint, err = family.FlowEndpoint(a.cfg.Issuer, endpoint, need.flow); err != nil {
+			return nil, &oidc.Misconfigured{Cause: err}
+		}
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return nil, oidc.Failed(err)
+	}
+	return u, nil
 }

@@ -561,3 +561,6 @@ func checkIssuerURL(raw string) error {
 	}
 	return family.Check(raw)
 }
+
+// sibling is a path of ours beside the callback's.
+func sibling(callback, name string) string { return path.Join(path.Dir(callback), name) }

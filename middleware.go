@@ -69,7 +69,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
 	"slices"
 	"sync"
 	"time"
@@ -189,9 +188,6 @@ func (a *Auth) assemble(c Config) {
 	a.redeemer.flights.Panicked, a.tokens.flights.Panicked, a.chores.Panicked = a.report.panicked, a.report.panicked, a.report.panicked
 	a.redeemer.flights.Own, a.tokens.flights.Own = ownCopy, ownCopy
 }
-
-// sibling is a path of ours beside the callback's.
-func sibling(callback, name string) string { return path.Join(path.Dir(callback), name) }
 
 // Handler serves the paths of ours and gives every other request a context
 // from which [UserFromContext] and [TokenSource] work. Wrap the whole

@@ -578,3 +578,7 @@ func (t *transaction) rejected(where string, err error) error {
 	}
 	return &rejection{page, errors.New("id token, " + where + ": " + text.Printable(err.Error(), 300))}
 }
+
+// errForgotten reports that the user has asked for a password reset, which a
+// flow of its own does.
+var errForgotten = errors.New("the user has forgotten their password")

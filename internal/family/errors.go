@@ -171,6 +171,13 @@ type Failure struct {
 	Asks bool
 }
 
+// fits reports whether a failure is one that the row is about, wherever it came.
+func (row *errorRow) fits(f *Failure) bool {
+	return (row.from == "" || row.from == f.from()) &&
+		has(row.codes, f.Code) && has(row.suberrors, f.Suberror) && has(row.numbers, f.Number()) &&
+		strings.Contains(strings.ToLower(f.Description), row.says) && (row.when == nil || row.when(f))
+}
+
 // Subject is what the failure speaks of.
 func (f Failure) Subject() Subject {
 	at := atToken
@@ -181,11 +188,8 @@ func (f Failure) Subject() Subject {
 		at == atToken && f.Code == "" { // not an OAuth answer: a proxy's, or a wrong address
 		return OfMoment
 	}
-	from, number, said := f.from(), f.Number(), strings.ToLower(f.Description)
 	for _, row := range errorRows {
-		if (row.at == 0 || row.at == at) && (row.from == "" || row.from == from) &&
-			has(row.codes, f.Code) && has(row.suberrors, f.Suberror) && has(row.numbers, number) &&
-			strings.Contains(said, row.says) && (row.when == nil || row.when(&f)) {
+		if (row.at == 0 || row.at == at) && row.fits(&f) {
 			return row.of
 		}
 	}

@@ -1,6 +1,7 @@
 package family
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -79,14 +80,8 @@ func entraRule(configured, documented string) (Rule, bool) {
 	case segment == "consumers" && documented == base+PersonalTenant+suffix:
 		rule.segment, rule.tenant = segment, PersonalTenant
 	case onEntra:
-		tenant := TenantTemplate
-		if !multi {
-			if tenant = tenantIn(documented, cloud); tenant == "" || GUID.MatchString(segment) && tenant != segment {
-				return Rule{}, false
-			}
-			rule.tenant = tenant
-		}
-		if !slices.Contains(entraForms(cloud, tenant), documented) {
+		var ok bool
+		if rule.tenant, ok = documentedTenant(documented, cloud, segment, multi); !ok {
 			return Rule{}, false
 		}
 		rule.segment = segment
@@ -94,13 +89,20 @@ func entraRule(configured, documented string) (Rule, bool) {
 		return Rule{}, false
 	}
 	if onEntra && rule.segment != "" {
-		tenant := rule.tenant
-		if tenant == "" {
-			tenant = TenantTemplate
-		}
-		rule.forms = entraForms(cloud, tenant)
+		rule.forms = entraForms(cloud, cmp.Or(rule.tenant, TenantTemplate))
 	}
 	return rule, true
+}
+
+// documentedTenant is the tenant that an Entra document is of, empty if it is of
+// several, and whether that goes with the one configured.
+func documentedTenant(documented, cloud, segment string, multi bool) (tenant string, ok bool) {
+	if !multi {
+		if tenant = tenantIn(documented, cloud); tenant == "" || GUID.MatchString(segment) && tenant != segment {
+			return "", false
+		}
+	}
+	return tenant, slices.Contains(entraForms(cloud, cmp.Or(tenant, TenantTemplate)), documented)
 }
 
 // splitTenant cuts https://host/tenant/v2.0 at the tenant, and says whether

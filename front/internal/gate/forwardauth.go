@@ -114,12 +114,17 @@ func (g *Gate) original(r *http.Request, v *visit.Visit, a asker) (*http.Request
 	asked := r.Clone(r.Context())
 	asked.Method, asked.URL, asked.RequestURI = method, u, uri
 	asked.Body, asked.ContentLength, asked.TransferEncoding = http.NoBody, 0, nil
-	for name := range asked.Header {
+	forgetQuestion(asked.Header)
+	return asked, nil
+}
+
+// forgetQuestion removes the headers that describe another request.
+func forgetQuestion(h http.Header) {
+	for name := range h {
 		if f := settings.Fold(name); strings.HasPrefix(f, "x-original-") || f == "x-forwarded-uri" || f == "x-forwarded-method" {
-			delete(asked.Header, name)
+			delete(h, name)
 		}
 	}
-	return asked, nil
 }
 
 // described says which headers describe the request. Proxies pass on what the

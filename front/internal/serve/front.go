@@ -137,17 +137,8 @@ func (f *front) open(s, old *state) error {
 			return err
 		}
 	}
-	if slices.ContainsFunc(c.Routes, func(r *settings.Route) bool { return r.Bearer != nil }) {
-		secret, key, err := library.Introspector(c)
-		if err != nil {
-			return err
-		}
-		if s.verifier = nil; old != nil && library.Same(old.config, c) {
-			s.verifier = old.verifier
-		}
-		if s.verifier == nil {
-			s.verifier = bearer.New(bearer.Options{Issuer: c.Issuer, ClientID: c.ClientID, Secret: secret, Key: key, Client: f.client})
-		}
+	if err := f.openVerifier(s, old); err != nil {
+		return err
 	}
 	var err error
 	s.gate, err = gate.New(gate.Options{
@@ -158,6 +149,26 @@ func (f *front) open(s, old *state) error {
 		},
 	})
 	return err
+}
+
+// openVerifier makes what judges bearer tokens, where a route takes them. One
+// that knows the same issuer and client goes on with what it has fetched.
+func (f *front) openVerifier(s, old *state) error {
+	c := s.config
+	if !slices.ContainsFunc(c.Routes, func(r *settings.Route) bool { return r.Bearer != nil }) {
+		return nil
+	}
+	secret, key, err := library.Introspector(c)
+	if err != nil {
+		return err
+	}
+	if old != nil && library.Same(old.config, c) {
+		s.verifier = old.verifier
+	}
+	if s.verifier == nil {
+		s.verifier = bearer.New(bearer.Options{Issuer: c.Issuer, ClientID: c.ClientID, Secret: secret, Key: key, Client: f.client})
+	}
+	return nil
 }
 
 // retire closes what only the old state needs, once its requests have ended.
