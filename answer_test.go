@@ -55,6 +55,13 @@ var spoiltAnswers = []struct {
 	{"access token a number", signsIn, member("access_token", 17)},
 	{"not a bearer token", PageRedeemUnreachable, member("token_type", "mac")},
 	{"token type a list", PageRedeemUnreachable, member("token_type", []string{"Bearer"})},
+	{"status 203, by a proxy that changes answers", PageRedeemRefused, func(a *signintest.Answer) { a.Status = http.StatusNonAuthoritativeInfo }},
+	{"status 202", PageRedeemRefused, func(a *signintest.Answer) { a.Status = http.StatusAccepted }},
+	{"an error beside the tokens", PageRedeemRefused, member("error", "server_error")},
+	{"status 203, cut off", PageRedeemUnreachable, func(a *signintest.Answer) {
+		refreshFirst(a, `"access_token":"at_`)
+		a.Status, a.Cut = http.StatusNonAuthoritativeInfo, true
+	}},
 	{"cut off", PageRedeemUnreachable, func(a *signintest.Answer) {
 		refreshFirst(a, `"access_token":"at_`)
 		a.Cut = true

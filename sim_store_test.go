@@ -319,10 +319,14 @@ func simLeg(rng *rand.Rand) time.Duration {
 func (c simConn) Get(ctx context.Context, key string) ([]byte, bool, error) {
 	s := c.r.w.store
 	c.r.gate(c.r.w.choice(ctx))
+	var known simCopy // as it is now
 	s.mu.Lock()
-	known := s.copies[c.r][key]
+	kept := s.copies[c.r][key]
+	if kept != nil {
+		known = *kept
+	}
 	s.mu.Unlock()
-	if known != nil && (known.until.IsZero() || time.Now().Before(known.until)) && !c.r.dead() {
+	if kept != nil && (known.until.IsZero() || time.Now().Before(known.until)) && !c.r.dead() {
 		return known.value, known.ok, nil
 	}
 	var got simCopy // guarded by s.mu: act may run after the answer was given up

@@ -173,7 +173,7 @@ func readTokenAnswer(resp *http.Response, body []byte, sent []string, now time.T
 	}
 	isJSON := DecodeExact(body, &fault) == nil
 	if !grants(resp) || fault.Code != "" {
-		return nil, &TokenError{
+		refused := &TokenError{
 			RetrieveError: &oauth2.RetrieveError{
 				// Its status text would be the issuer's, or an echo, and its cookies are nobody's.
 				Response: &http.Response{Status: strconv.Itoa(resp.StatusCode), StatusCode: resp.StatusCode, Header: withoutCookies(resp.Header), Body: http.NoBody},
@@ -185,6 +185,10 @@ func readTokenAnswer(resp *http.Response, body []byte, sent []string, now time.T
 			Claims:     ValidClaims(fault.Claims),
 			RetryAfter: RetryAfter(resp.Header, now),
 		}
+		if refresh := RefreshTokenIn(body); refresh != "" && resp.StatusCode/100 == 2 {
+			return nil, &UnusableAnswer{refused, refresh}
+		}
+		return nil, refused
 	}
 	if !isJSON {
 		return nil, newUnusableAnswer(fmt.Errorf("token endpoint answered with no JSON object but with %q", text.Clean(resp.Header.Get("Content-Type"), sent, 100)), body)

@@ -56,7 +56,7 @@ func (i *Issuer) requestTokenOnce(ctx context.Context, meta *Metadata, form url.
 	asked := i.now() // lifetimes count from then
 	resp, body, sent, err := i.Post(ctx, meta, meta.TokenEndpoint, form, ready)
 	if err != nil {
-		if resp != nil && grants(resp) {
+		if resp != nil && resp.StatusCode/100 == 2 {
 			err = newUnusableAnswer(err, body) // of which only a part could be read
 		}
 		return nil, err
