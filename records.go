@@ -233,8 +233,11 @@ func (rs *records) create(ctx context.Context, r *record, began moment) (*sessio
 func (rs *records) write(ctx context.Context, s *session) error {
 	found, swapped, err := once.Swap(ctx, rs.store, s.key, nil, s.sealed, rs.remaining(s.record, rs.now()))
 	if err != nil {
-		var readErr error
-		if found, readErr = once.ReadFresh(ctx, rs.store, s.key); readErr != nil || found == nil {
+		readErr := once.Insist(ctx, func() (err error) {
+			found, err = once.ReadFresh(ctx, rs.store, s.key)
+			return err
+		})
+		if readErr != nil || found == nil {
 			return err
 		}
 	}

@@ -68,12 +68,17 @@ func (s *simStore) peek(key string) *simValue {
 	return s.live(key)
 }
 
-// lostSince reports whether the store has lost a write of a key since a time.
-func (s *simStore) lostSince(key string, since time.Time) bool {
+// lostAt is when the store lost a write of a key, zero if it did not.
+func (s *simStore) lostAt(key string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, ok := s.lost[key]
-	return ok && !t.Before(since)
+	return s.lost[key]
+}
+
+// lostSince reports whether the store has lost a write of a key since a time.
+func (s *simStore) lostSince(key string, since time.Time) bool {
+	t := s.lostAt(key)
+	return !t.IsZero() && !t.Before(since)
 }
 
 // lostKind is lostSince of any key of a kind.
