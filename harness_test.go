@@ -115,6 +115,21 @@ func (a *app) routes() {
 		}
 		fmt.Fprint(w, token.AccessToken)
 	})
+	a.mux.HandleFunc("GET /extra", func(w http.ResponseWriter, r *http.Request) {
+		token, err := TokenRequest{Refresh: r.URL.Query().Has("refresh")}.Source(r.Context()).Token()
+		if a.Challenge(w, r, err) {
+			return
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		for _, name := range r.URL.Query()["name"] {
+			fmt.Fprintln(w, token.Extra(name))
+		}
+		fmt.Fprint(w, UserFromContext(r.Context()).IDToken())
+		token.AccessToken = "" // it is the caller's
+	})
 	a.mux.HandleFunc("/signout", a.SignOut)
 }
 

@@ -3,6 +3,7 @@ package signin
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -45,6 +46,10 @@ type held struct {
 	Params   []byte   `json:"p,omitempty"` // hash of TokenRequest.Params
 
 	Written family.Scopes `json:"w,omitempty"` // how the issuer writes scopes
+
+	Extra json.RawMessage `json:"e,omitempty"` // further members of the answer
+
+	made *oauth2.Token // what callers get copies of; nil: not made yet
 }
 
 // covers reports whether all scopes were granted, openid and offline_access
@@ -117,13 +122,48 @@ func (t *held) fresh(now time.Time, margin time.Duration) bool {
 // due reports whether the issuer wants the token renewed though it serves.
 func (t *held) due(now time.Time) bool { return t.Renew != 0 && now.Unix() >= t.Renew }
 
+// token is a copy of the token for one caller, who may modify it.
 func (t *held) token() *oauth2.Token {
+	made := t.made
+	if made == nil {
+		made = t.make("")
+	}
+	return new(*made)
+}
+
+// make makes what token copies, so that a caller pays for no more than a copy.
+// idToken is the newest ID token of the session, for an API that takes that;
+// empty leaves it out.
+func (t *held) make(idToken string) *oauth2.Token {
 	token := &oauth2.Token{AccessToken: t.Access, TokenType: "Bearer"}
 	if t.Expires != 0 {
 		token.Expiry = time.Unix(t.Expires, 0)
 	}
-	return token
+	var extra map[string]any
+	if t.Extra != nil && json.Unmarshal(t.Extra, &extra) != nil {
+		extra = nil
+	}
+	if idToken != "" {
+		if extra == nil {
+			extra = make(map[string]any, 1)
+		}
+		extra["id_token"] = idToken
+	}
+	if extra == nil {
+		return token
+	}
+	return token.WithExtra(extra)
 }
+
+// makeTokens makes what callers get of the tokens of a record.
+func (r *record) makeTokens() {
+	for i := range r.Tokens {
+		r.Tokens[i].made = r.Tokens[i].make(r.hint())
+	}
+}
+
+// madeSize is about what a made token takes in memory, beside its strings.
+const madeSize = 450
 
 // find returns the token that serves a request, whether or not it is still
 // good, or nil.
@@ -221,7 +261,7 @@ func (r *record) trim() {
 
 // size is about what the token takes in a record.
 func (t *held) size() int {
-	n := len(t.Access) + len(t.Resource) + 100
+	n := len(t.Access) + len(t.Resource) + len(t.Extra) + 100
 	for _, s := range slices.Concat(t.Scopes, t.Asked) {
 		n += len(s) + 3
 	}

@@ -395,7 +395,7 @@ func TestOpenedLeavesTheBudget(t *testing.T) {
 			key := a.records.opened.byCookie(a.session(b)).key
 			s.Advance(2 * inUse)
 			s.MaxBytes = s.size.Load()
-			if _, _, err := s.Swap(t.Context(), "s.other", nil, make([]byte, s.MaxBytes*6/10), time.Hour); err != nil {
+			if _, _, err := s.Swap(t.Context(), "s.other", nil, make([]byte, s.MaxBytes*7/10), time.Hour); err != nil {
 				t.Error(err)
 			}
 			if s.entry(key) != nil {

@@ -113,7 +113,11 @@ func (rs *records) open(secret []byte, key string, sealed []byte) (*session, err
 		secret: secret, key: key, sealed: sealed, record: r,
 		user: rs.userOf(claims, r),
 	}
-	s.size = int64(sessionOverhead + len(plain) + len(s.user.RawClaims))
+	r.makeTokens()
+	s.size = int64(sessionOverhead + len(plain) + len(s.user.RawClaims) + madeSize*len(r.Tokens))
+	for _, t := range r.Tokens {
+		s.size += int64(2 * len(t.Extra))
+	}
 	return s, nil
 }
 

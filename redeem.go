@@ -376,7 +376,7 @@ func (rd *redeemer) show(ctx context.Context, in *arrival, before *session, r *r
 		shown.FrontClaims = oidc.ClaimsOf(in.front.Raw())
 	}
 	if token.Access != "" {
-		shown.Tokens = oauth2.StaticTokenSource(token.token())
+		shown.Tokens = oauth2.StaticTokenSource(token.make(id.Raw()))
 	}
 	if r.Own != nil {
 		if err := json.Unmarshal(r.Own, &shown.Claims); err != nil {

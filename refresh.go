@@ -181,6 +181,7 @@ func (x *refreshing) answered(ctx context.Context, answer *oidc.Answer) (*renewe
 	}
 	switch {
 	case token.meets(req):
+		token.made = token.make(x.s.record.hint())
 		return &renewed{x.s, &token}, nil
 	case len(x.scopes) == 0 && len(req.Scopes) > 0:
 		x.named = x.meta.Askable(x.withReserved(req.Scopes), req.Scopes)
@@ -239,6 +240,7 @@ func (ts *tokens) refreshedToken(r *record, answer *oidc.Answer, sent []string, 
 func (ts *tokens) saveLater(ctx context.Context, l *once.Lease, s *session, change func(*record), gone func(context.Context)) *session {
 	next := &session{secret: s.secret, key: s.key, sealed: s.sealed, place: s.place, record: s.record.clone(), user: s.user}
 	change(next.record)
+	next.record.makeTokens()
 	ts.report.event(ctx, Event{Name: EventStoreFailing, User: s.user, Err: errors.New("refreshed tokens are kept in hand")})
 	// Under a name of its own: were another save of this session under way,
 	// this one must not be taken for it.

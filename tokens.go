@@ -307,7 +307,7 @@ func (ts *tokens) newHeld(answer *oidc.Answer, asked []string, resource string) 
 		Access: answer.AccessToken, Asked: accessScopes(asked), Resource: resource,
 		Obtained: answer.Asked.Unix(), Written: ts.issuer.Written(),
 	}
-	t.Scopes = t.Asked
+	t.Scopes, t.Extra = t.Asked, answer.Extra()
 	if len(answer.Scope) > 0 {
 		t.Scopes = accessScopes(ts.issuer.Written().Spelled(answer.Scope, t.Asked))
 	}

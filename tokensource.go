@@ -23,6 +23,11 @@ import (
 // the configuration or the arguments: two scopes in one string, say, fail
 // without a request. A temporary failure is not reported while a held token
 // is still valid.
+//
+// Extra of the token has the further members of the issuer's answer that the
+// token came in, such as Salesforce's instance_url: 4 KiB each and 8 KiB in all;
+// what is larger is left out. "id_token" is the newest ID token of the session (see
+// [User.IDToken]). What Extra returns is shared: do not modify it.
 func TokenSource(ctx context.Context, scopes ...string) oauth2.TokenSource {
 	return TokenRequest{Scopes: scopes}.Source(ctx)
 }

@@ -94,8 +94,9 @@ func (u *User) Claims(v any) error {
 	return json.Unmarshal(u.RawClaims, v)
 }
 
-// IDToken returns the newest ID token of the user, as the issuer signed it. It is
-// empty for a user whom a test has made up.
+// IDToken returns the newest ID token of the user, as the issuer signed it: that of
+// the sign-in, or one of up to 4 KiB that a refresh has brought. It is empty for a
+// user whom a test has made up.
 //
 // Rarely does one need it. It tells this application who signed in, and an API
 // wants an access token ([TokenSource]). A few services take ID tokens as bearer

@@ -65,13 +65,7 @@ func TestProfileFlow(t *testing.T) {
 	if n := a.redemptions(); n != 2 {
 		t.Errorf("%d codes were redeemed, want those of the two sign-ins", n)
 	}
-	var claims map[string]any
-	a.mux.Handle("GET /claims", a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := UserFromContext(r.Context()).Claims(&claims); err != nil {
-			t.Error(err)
-		}
-	})))
-	if b.Open(a.url + "/claims"); claims["name"] != "Alice Changed" {
+	if claims := claimsOf(a, b); claims["name"] != "Alice Changed" {
 		t.Errorf("name %v", claims["name"])
 	}
 }

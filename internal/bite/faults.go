@@ -44,8 +44,8 @@ var faults = []fault{
 	},
 	{
 		"the claim is written after the redemption", "redeem.go",
-		"	claim, outcome, err := once.Acquire(ctx, rd.store, key, claimLifetime)\n	if err != nil {\n		return nil, err\n	}\n	if outcome != nil {",
-		"	done, err := rd.redeem(ctx, meta, tx, b, code, front)\n	claim, outcome, acquireErr := once.Acquire(ctx, rd.store, key, claimLifetime)\n	if acquireErr != nil {\n		return nil, acquireErr\n	}\n	if outcome != nil {",
+		"	claim, outcome, err := once.Resume(ctx, rd.store, key, claimLifetime, isUnfinished)\n	if err != nil {\n		return nil, err\n	}\n	if outcome != nil {",
+		"	if _, err := rd.redeem(ctx, meta, in, nil); err != nil {\n		return nil, err\n	}\n	claim, outcome, err := once.Resume(ctx, rd.store, key, claimLifetime, isUnfinished)\n	if err != nil {\n		return nil, err\n	}\n	if outcome != nil {",
 	},
 	{
 		"a code is redeemed though its claim is orphaned", "redeem.go",
