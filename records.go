@@ -308,6 +308,9 @@ func (rs *records) touch(ctx context.Context, s *session, now time.Time) {
 }
 
 const (
+	// secretLen is that of what a session cookie, or a browser cookie, holds.
+	secretLen = 32
+
 	// stateLifetime is how long a challenge may take: the user may have to
 	// find a phone, or lunch.
 	stateLifetime = time.Hour

@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	secretLen = 32
-
 	// rereadAfter is how old a session read by a request may be before its
 	// token sources read it again: they may outlive the request.
 	rereadAfter = 2 * time.Second

@@ -87,22 +87,18 @@ func Resume(ctx context.Context, store Store, key string, ttl time.Duration, res
 			}
 		case swapped, bytes.Equal(found, l.value):
 			// The latter: our Swap arrived, its answer did not.
-			l.Followed = w.held && w.old == nil
-			if len(w.old) > 0 && w.old[0] != LeaseMark {
-				l.Resumed = w.old
-			} else {
-				l.Orphaned = w.old != nil
-			}
 			if swapped {
 				l.proved = asked
 			}
+			l.won(&w)
 			l.keep(ctx)
 			return l, nil, nil
-		case len(found) > 0 && found[0] != LeaseMark && !w.held && resumable(found):
+		case isOutcome(found):
+			if w.held || !resumable(found) {
+				return nil, found, nil
+			}
 			w = watch{old: found}
 			continue
-		case len(found) > 0 && found[0] != LeaseMark:
-			return nil, found, nil
 		case w.stale(found):
 			continue
 		}
@@ -111,6 +107,19 @@ func Resume(ctx context.Context, store Store, key string, ttl time.Duration, res
 		}
 	}
 }
+
+// won notes what the lease was taken from.
+func (l *Lease) won(w *watch) {
+	l.Followed = w.held && w.old == nil
+	if isOutcome(w.old) {
+		l.Resumed = w.old
+		return
+	}
+	l.Orphaned = w.old != nil
+}
+
+// isOutcome reports whether a value in a lease's place is none.
+func isOutcome(value []byte) bool { return len(value) > 0 && value[0] != LeaseMark }
 
 // watch is what somebody who waits for a lease has seen of it.
 type watch struct {
