@@ -60,12 +60,8 @@ func readSettings(getenv func(string) string, log *slog.Logger) (settings, error
 	if u, err := url.Parse(s.baseURL); s.issuer == "" && s.baseURL != "" && (err != nil || !loopback(u.Hostname())) {
 		errs = append(errs, errors.New("BASE_URL: want a loopback address with the embedded provider, or an issuer in OIDC_ISSUER"))
 	}
-	if s.apiURL != "" {
-		if u, err := url.Parse(s.apiURL); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			errs = append(errs, errors.New("API_URL: want an http or https URL"))
-		} else if u.Scheme == "http" && !loopback(u.Hostname()) {
-			errs = append(errs, errors.New("API_URL: want https outside loopback, for the access token goes there"))
-		}
+	if err := checkAPIURL(s.apiURL); err != nil {
+		errs = append(errs, err)
 	}
 	var err error
 	if s.keys, err = readKeys(getenv("SESSION_KEY"), log); err != nil {
@@ -75,6 +71,21 @@ func readSettings(getenv func(string) string, log *slog.Logger) (settings, error
 		return settings{}, fmt.Errorf("bad settings: %w", err)
 	}
 	return s, nil
+}
+
+// checkAPIURL admits what an access token may be sent to.
+func checkAPIURL(raw string) error {
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
+		return errors.New("API_URL: want an http or https URL")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return errors.New("API_URL: want https outside loopback, for the access token goes there")
+	}
+	return nil
 }
 
 func readKeys(list string, log *slog.Logger) ([][]byte, error) {

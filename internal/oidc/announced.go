@@ -78,25 +78,35 @@ func (i *Issuer) unfit(m *Metadata) error {
 		}
 		lacks("response_modes_supported", m.ResponseModes, want, advice)
 	}
-	if len(m.PKCEMethods) > 0 && !slices.Contains(m.PKCEMethods, "S256") {
-		lacks("code_challenge_methods_supported", m.PKCEMethods, "S256", "")
+	for _, need := range []struct {
+		member string
+		list   strs
+		want   string
+	}{
+		{"code_challenge_methods_supported", m.PKCEMethods, "S256"},
+		{"grant_types_supported", m.GrantTypes, "authorization_code"},
+	} {
+		if len(need.list) > 0 && !slices.Contains(need.list, need.want) {
+			lacks(need.member, need.list, need.want, "")
+		}
 	}
-	if len(m.GrantTypes) > 0 && !slices.Contains(m.GrantTypes, "authorization_code") {
-		lacks("grant_types_supported", m.GrantTypes, "authorization_code", "")
+	faults = append(faults, i.unfitPush(m), i.unfitClient(m))
+	if err := errors.Join(faults...); err != nil {
+		return &Misconfigured{fmt.Errorf("signin: the issuer and the configuration do not go together: discovery: %s: %w", m.from, err)}
 	}
-	if err := i.unfitPush(m); err != nil {
-		faults = append(faults, err)
-	}
+	return nil
+}
+
+// unfitClient says what the issuer wants of this client that it does not do.
+func (i *Issuer) unfitClient(m *Metadata) error {
+	var faults []error
 	if m.RequiresJAR {
 		faults = append(faults, errors.New("require_signed_request_object: this package does not sign requests (RFC 9101); want that off for this client"))
 	}
 	if err := clientauth.Fits(i.Credential, m.TokenAuthMethods); err != nil {
 		faults = append(faults, fmt.Errorf("token_endpoint_auth_methods_supported: %w", err))
 	}
-	if len(faults) == 0 {
-		return nil
-	}
-	return &Misconfigured{fmt.Errorf("signin: the issuer and the configuration do not go together: discovery: %s: %w", m.from, errors.Join(faults...))}
+	return errors.Join(faults...)
 }
 
 // unfitPush says why requests cannot be pushed, or must not be though the issuer
