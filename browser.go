@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
 	"github.com/seed454743b5/signin/internal/text"
@@ -137,7 +138,7 @@ func (bc *browserCookies) write(w http.ResponseWriter, r *http.Request, b *brows
 	site.NoStore(w)
 	for _, name := range bc.names(secure) {
 		tagged := value + "." + cookieTag(*key, bc.party, name, value)
-		http.SetCookie(w, roundTripCookie(name, tagged, secure, bc.mode == modeForm))
+		http.SetCookie(w, roundTripCookie(name, tagged, secure, oidc.AnswersByForm(bc.mode)))
 	}
 }
 
@@ -181,7 +182,7 @@ func (bc *browserCookies) names(secure bool) []string {
 }
 
 func plainBrowserCookies(c Config) []string {
-	if c.ResponseMode == modeForm {
+	if oidc.AnswersByForm(c.ResponseMode) {
 		return []string{c.CookieName + browserSuffix, c.CookieName + browserSuffix + twinSuffix}
 	}
 	return []string{c.CookieName + browserSuffix}

@@ -48,6 +48,14 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 		a.rejected(w, r, nil, err)
 		return
 	}
+	if raw := params.Get(oidc.Response); raw != "" && oidc.SignsAnswers(a.cfg.ResponseMode) {
+		// The state is sealed by us, so it is found before the signature is looked
+		// at. Nothing but what the signature covers is read.
+		if params, err = oidc.PeekAnswer(raw); err != nil {
+			a.rejected(w, r, nil, &rejection{newPage(PageCallbackUnreadable, home), err})
+			return
+		}
+	}
 	b := a.browsers.read(r)
 	tx, err := a.checkState(w, r, params, b, home)
 	if err == nil && tx.Flow != "" {
@@ -181,7 +189,7 @@ func (a *Auth) withoutCookie(r *http.Request, tx *transaction, age time.Duration
 	switch {
 	case tx.Host != "":
 		cause = "no browser cookie: the sign-in began under the host " + tx.Host + ", and BaseURL's is " + a.visits.sites.Fixed.Host
-	case !a.visits.secure(r) && a.cfg.ResponseMode == modeForm:
+	case !a.visits.secure(r) && oidc.AnswersByForm(a.cfg.ResponseMode):
 		cause += "; or " + errNoSecureCookie.Error()
 	}
 	return reject(PageNoCookies, tx.Return, cause)
@@ -190,27 +198,9 @@ func (a *Auth) withoutCookie(r *http.Request, tx *transaction, age time.Duration
 // answered checks what came with an authentic state, and redeems the code.
 func (a *Auth) answered(r *http.Request, params url.Values, tx *transaction, b *browser) (*redeemed, error) {
 	again := tx.Return
-	refused := params.Has("error")
-	switch {
-	case refused && tx.Silent:
-		return nil, errUnknown
-	case refused && !params.Has("iss"):
-		return nil, a.issuerRefusal(params, tx)
-	case !refused && (r.Method == http.MethodPost) != (a.cfg.ResponseMode == modeForm):
-		// A code that was asked for by form_post and comes in a URL has been
-		// written into histories and logs. Of errors some issuers tell by GET,
-		// however they were asked.
-		return nil, reject(PageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method+wayHint(a.cfg))
-	}
-	meta, err := a.issuer.Metadata(r.Context())
+	params, meta, err := a.authentic(r, params, tx)
 	if err != nil {
 		return nil, err
-	}
-	if err := a.checkIss(meta, params); err != nil {
-		return nil, &rejection{newPage(PageTokenRejected, again), err}
-	}
-	if refused {
-		return nil, a.issuerRefusal(params, tx)
 	}
 	code := params.Get("code")
 	if code == "" || len(code) > maxCode {
@@ -256,6 +246,47 @@ func furtherFields(params url.Values) url.Values {
 		further.Del(name)
 	}
 	return further
+}
+
+// authentic returns what the issuer has answered, if it came the way asked for, is
+// signed if that was asked for, and is no refusal.
+func (a *Auth) authentic(r *http.Request, params url.Values, tx *transaction) (url.Values, *oidc.Metadata, error) {
+	again, refused := tx.Return, params.Has("error")
+	if !refused && (r.Method == http.MethodPost) != oidc.AnswersByForm(a.cfg.ResponseMode) {
+		// A code that was asked for by form_post and comes in a URL has been
+		// written into histories and logs. Of errors some issuers tell by GET,
+		// however they were asked.
+		return nil, nil, reject(PageCallbackUnreadable, again, "the answer came another way than asked: "+r.Method+wayHint(a.cfg))
+	}
+	if oidc.SignsAnswers(a.cfg.ResponseMode) {
+		meta, err := a.issuer.Metadata(r.Context())
+		if err != nil {
+			return nil, nil, err
+		}
+		if params, err = a.issuer.VerifyAnswer(r.Context(), meta, params.Get(oidc.Response)); err != nil {
+			if _, ok := errors.AsType[*oidc.Error](err); ok {
+				return nil, nil, err
+			}
+			return nil, nil, &rejection{newPage(PageTokenRejected, again), errors.New(text.Printable(err.Error(), 300))}
+		}
+	}
+	switch {
+	case refused && tx.Silent:
+		return nil, nil, errUnknown
+	case refused && !params.Has("iss"):
+		return nil, nil, a.issuerRefusal(params, tx)
+	}
+	meta, err := a.issuer.Metadata(r.Context())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := a.checkIss(meta, params); err != nil {
+		return nil, nil, &rejection{newPage(PageTokenRejected, again), err}
+	}
+	if refused {
+		return nil, nil, a.issuerRefusal(params, tx)
+	}
+	return params, meta, nil
 }
 
 // wayHint says what to set for an issuer that does not do as asked.

@@ -369,7 +369,7 @@ func (a *Auth) moveHost(w http.ResponseWriter, r *http.Request, b *browser, need
 // browser, and reports false. A browser that may be such a one is sent to our
 // login path with a cookie, to see whether it keeps it.
 func (a *Auth) canAnswer(w http.ResponseWriter, r *http.Request, b *browser, meta *oidc.Metadata, need *InteractionRequiredError, to site.ReturnPath) bool {
-	if a.visits.secure(r) || a.cfg.ResponseMode != modeForm || !crossesSites(meta.AuthorizationEndpoint, a.visits.site(r)) {
+	if a.visits.secure(r) || !oidc.AnswersByForm(a.cfg.ResponseMode) || !crossesSites(meta.AuthorizationEndpoint, a.visits.site(r)) {
 		return true
 	}
 	again := a.askURL(r, need, to)

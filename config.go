@@ -112,6 +112,11 @@ type Config struct {
 	// only, "query". Either needs https outside loopback. Over plain http on
 	// loopback, browsers that keep no Secure cookie there, such as Safari, need
 	// "query" if the issuer is under another host name.
+	//
+	// "form_post.jwt", and with "code" only "query.jwt" and "jwt", ask for answers
+	// that the issuer signs (JARM). Then an answer that is not signed, an error
+	// too, is refused, and so is one for another client, or by an algorithm that
+	// SigningAlgorithms, or what the issuer announces, does not name.
 	ResponseMode string
 
 	// PAR says when authorization requests are pushed to the issuer from here, so
@@ -298,6 +303,10 @@ const (
 	typeCode   = "code"
 	modeForm   = "form_post"
 	modeQuery  = "query"
+
+	modeSignedForm  = "form_post.jwt"
+	modeSignedQuery = "query.jwt"
+	modeSigned      = "jwt" // the query, with code
 )
 
 // withDefaults returns a copy that spells out what was left to us.
@@ -444,10 +453,10 @@ func (c Config) validateRequest(fault func(format string, args ...any)) {
 	switch {
 	case c.ResponseType != typeHybrid && c.ResponseType != typeCode:
 		fault("ResponseType %q: want %q or %q", c.ResponseType, typeHybrid, typeCode)
-	case c.ResponseMode != modeForm && c.ResponseMode != modeQuery:
-		fault("ResponseMode %q: want %q or %q", c.ResponseMode, modeForm, modeQuery)
-	case c.ResponseType == typeHybrid && c.ResponseMode != modeForm:
-		fault("ResponseMode %q: want %q with ResponseType %q, for an ID token must not stand in a URL", c.ResponseMode, modeForm, typeHybrid)
+	case !slices.Contains([]string{modeForm, modeQuery, modeSignedForm, modeSignedQuery, modeSigned}, c.ResponseMode):
+		fault("ResponseMode %q: want %q or %q, or, for signed answers, %q, %q or %q", text.Printable(c.ResponseMode, 40), modeForm, modeQuery, modeSignedForm, modeSignedQuery, modeSigned)
+	case c.ResponseType == typeHybrid && !oidc.AnswersByForm(c.ResponseMode):
+		fault("ResponseMode %q: want %q or %q with ResponseType %q, for an ID token must not stand in a URL", c.ResponseMode, modeForm, modeSignedForm, typeHybrid)
 	}
 	if !slices.Contains([]PAR{PARAuto, PARAlways, PARNever}, c.PAR) {
 		fault("PAR %q: want %q, %q or %q", text.Printable(string(c.PAR), 40), PARAuto, PARAlways, PARNever)

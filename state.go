@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed454743b5/signin/internal/oidc"
 	"github.com/seed454743b5/signin/internal/seal"
 	"github.com/seed454743b5/signin/internal/site"
 )
@@ -58,7 +59,7 @@ type aside struct {
 }
 
 func (st *states) aside(r *http.Request) aside {
-	s := aside{keys: st.keys, party: st.party, stem: st.cookieName + "-return-", secure: st.visits.secure(r), form: st.mode == modeForm}
+	s := aside{keys: st.keys, party: st.party, stem: st.cookieName + "-return-", secure: st.visits.secure(r), form: oidc.AnswersByForm(st.mode)}
 	if s.secure {
 		s.stem = "__Host-" + s.stem
 	}

@@ -37,7 +37,8 @@ func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
 	if x.b.LoginPage && i.askUser(w, x) {
 		return
 	}
-	resp := &AuthResponse{Request: q, RedirectURI: redirect, Mode: x.b.responseMode(q), Params: url.Values{}}
+	mode := x.b.responseMode(q)
+	resp := &AuthResponse{Request: q, RedirectURI: redirect, Mode: baseMode(mode, q), Params: url.Values{}}
 	if e := i.authorizeInto(w, x, client, resp); e != nil {
 		if x.b.ErrorsByQuery {
 			resp.Mode = "query"
@@ -49,6 +50,12 @@ func (i *Issuer) authorize(w http.ResponseWriter, x *exchange) {
 	}
 	if x.b.sendsIss() {
 		resp.Params.Set("iss", i.announcedIssuer(x))
+	}
+	if signedMode(mode) {
+		if err := i.signResponse(x, client, resp); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
 	}
 	if x.b.EditResponse != nil {
 		x.b.EditResponse(resp)

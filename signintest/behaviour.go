@@ -90,7 +90,8 @@ type Behaviour struct {
 	ResponseTypes []string
 
 	// ResponseModes are the response modes announced; another that is asked for
-	// is not read. Nil means query, fragment and form_post.
+	// is not read. Nil means query, fragment and form_post, and
+	// each signed (JARM).
 	ResponseModes []string
 
 	// Audiences are the values that the parameter audience of an authorization
@@ -309,6 +310,15 @@ type Behaviour struct {
 	// EditResponse edits the answer to an authorization request, an error
 	// answer too.
 	EditResponse func(*AuthResponse)
+
+	// AnswerAlgs are the algorithms announced for signed answers
+	// (authorization_signing_alg_values_supported). Nil announces none.
+	AnswerAlgs []string
+
+	// EditSignedAnswer edits an answer of a signed response mode (JARM) before it is
+	// signed, how it is signed, or what is sent in its place. EditResponse comes
+	// after it.
+	EditSignedAnswer func(*SignedAnswer)
 
 	// EditTokenResponse edits a good answer of the token endpoint.
 	EditTokenResponse func(call Call, body map[string]any)

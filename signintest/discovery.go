@@ -33,6 +33,9 @@ func (i *Issuer) discovery(w http.ResponseWriter, x *exchange) {
 		"backchannel_logout_supported":         true,
 		"backchannel_logout_session_supported": true,
 	}
+	if x.b.AnswerAlgs != nil {
+		doc["authorization_signing_alg_values_supported"] = x.b.AnswerAlgs
+	}
 	if x.b.sendsIss() {
 		doc["authorization_response_iss_parameter_supported"] = true
 	}
@@ -69,7 +72,7 @@ func (b *Behaviour) responseModes() []string {
 	if b.ResponseModes != nil {
 		return b.ResponseModes
 	}
-	return []string{"query", "fragment", "form_post"}
+	return []string{"query", "fragment", "form_post", "jwt", "query.jwt", "fragment.jwt", "form_post.jwt"}
 }
 
 func (b *Behaviour) scopes() []string {

@@ -28,6 +28,7 @@ type Metadata struct {
 	TokenAuthMethods      strs    `json:"token_endpoint_auth_methods_supported" loose:"true"`
 	TokenAuthAlgs         strs    `json:"token_endpoint_auth_signing_alg_values_supported" loose:"true"`
 	SigningAlgs           strs    `json:"id_token_signing_alg_values_supported"`
+	AnswerAlgs            strs    `json:"authorization_signing_alg_values_supported" loose:"true"` // JARM
 	AnnouncesIss          boolean `json:"authorization_response_iss_parameter_supported" loose:"true"`
 
 	announced
@@ -37,6 +38,8 @@ type Metadata struct {
 	Withheld []string // of the scopes asked for by default
 	Unfit    error    // why nobody can sign in with our configuration; nil: nothing known
 	Keys     TokenVerifier
+
+	answerAlgs []string // admitted in signed answers
 
 	// logoutKeys verify logout tokens, which anybody may post: what they cost
 	// in fetches of keys is not taken from the sign-ins.
@@ -97,6 +100,9 @@ func (i *Issuer) Discover(ctx context.Context) (*Metadata, error) {
 	meta.Withheld = meta.unwanted(i.byDefault)
 	meta.Unfit = i.unfit(meta)
 	meta.Keys = TokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.Rule}
+	if meta.answerAlgs, err = i.answerSigning(meta); err != nil {
+		return nil, fmt.Errorf("discovery: %s: %w", meta.from, err)
+	}
 	meta.LogoutKeys = TokenVerifier{i.newKeySource(meta.JWKSURI), algs, meta.Rule}
 	return meta, nil
 }

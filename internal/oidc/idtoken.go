@@ -181,11 +181,13 @@ func (c *Claims) checkBound(want Expectation) error {
 // checkCompact admits the compact serialization only (Core, 2; RFC 7515, 3.1),
 // to the letter. go-jose takes JSON too, and drops spaces, so that it and we
 // could read two things in one token.
-func checkCompact(raw string) error {
+func checkCompact(raw string) error { return checkCompactWithin(raw, MaxIDToken) }
+
+func checkCompactWithin(raw string, limit int) error {
 	switch {
 	case raw == "":
 		return errors.New("there is none")
-	case len(raw) > MaxIDToken:
+	case len(raw) > limit:
 		return errors.New("too long")
 	case strings.Count(raw, ".") == 4 && headerString(raw, "enc") != "":
 		return errors.New("encrypted, which this client does not read; register it at the issuer for signed tokens only")
