@@ -44,8 +44,10 @@ var faults = []fault{
 	},
 	{
 		"the claim is written after the redemption", "redeem.go",
-		"	claim, outcome, err := once.Resume(ctx, rd.store, key, claimLifetime, isUnfinished)\n	if err != nil {\n		return nil, err\n	}\n	if outcome != nil {",
-		"	if _, err := rd.redeem(ctx, meta, in, nil); err != nil {\n		return nil, err\n	}\n	claim, outcome, err := once.Resume(ctx, rd.store, key, claimLifetime, isUnfinished)\n	if err != nil {\n		return nil, err\n	}\n	if outcome != nil {",
+		"	claim, outcome, err := once.Resume(ctx, rd.store, key, claimLifetime, isUnfinished)\n	if err != nil {\n		return nil, err\n	}\n",
+		"	early, earlyErr := rd.redeem(ctx, meta, in, nil)\n	claim, outcome, err := once.Resume(ctx, rd.store, key, claimLifetime, isUnfinished)\n	if err != nil {\n		return nil, err\n	}\n" +
+			"	if outcome == nil {\n		left := []byte{claimFailed}\n		if earlyErr == nil {\n			left = append([]byte{claimDone}, rd.keys.Seal(\"claim\", in.b.secret, []byte(key), append([]byte{byte(early.unmet)}, early.secret...))...)\n		}\n" +
+			"		rd.endClaim(ctx, claim, left)\n		return early, earlyErr\n	}\n",
 	},
 	{
 		"a code is redeemed though its claim is orphaned", "redeem.go",
