@@ -19,9 +19,6 @@ import (
 )
 
 const (
-	// refreshLimit bounds a refresh, waiting for another replica's included.
-	refreshLimit = 30 * time.Second
-
 	// saveWait is how long the callers of a refresh wait for its save. Then
 	// they get the token, and the save goes on for as long as saveLimit. The
 	// lease lives longer than that: a store that comes back after all of it

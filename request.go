@@ -77,7 +77,7 @@ func checkScopes(scopes []string) error {
 // take names that are no URI.
 func checkResource(resource string) error {
 	if len(resource) > maxResource || strings.ContainsFunc(resource, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
-		return fmt.Errorf("Resource %q: want one URI without a fragment (RFC 8707, 2)", text.Printable(resource, 100))
+		return fmt.Errorf("resource %q: want one URI without a fragment (RFC 8707, 2)", text.Printable(resource, 100))
 	}
 	return nil
 }

@@ -222,7 +222,7 @@ func (s *keySet) Verify(raw string, algs []string) (payload []byte, issuers []st
 	for i, alg := range algs {
 		admitted[i] = jose.SignatureAlgorithm(alg)
 	}
-	jws, err := jose.ParseSigned(raw, admitted)
+	jws, err := jose.ParseSignedCompact(raw, admitted)
 	if err != nil {
 		return nil, nil, err
 	}

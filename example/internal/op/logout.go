@@ -54,7 +54,7 @@ func (p *Provider) logoutHint(next http.Handler) http.Handler {
 
 // verifyHint checks everything about an ID token but its age.
 func (p *Provider) verifyHint(hint string) (subject string, ok bool) {
-	jws, err := jose.ParseSigned(hint, []jose.SignatureAlgorithm{jose.RS256})
+	jws, err := jose.ParseSignedCompact(hint, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return "", false
 	}
