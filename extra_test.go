@@ -32,7 +32,7 @@ func TestTokenExtra(t *testing.T) {
 	// what is there, in the order of the names asked for, and the ID token.
 	page := func(query string) (extra, idToken string) {
 		t.Helper()
-		p := b.Open(a.url + "/extra?" + query + "name=instance_url&name=number&name=object&name=one_too_large&name=z0&name=z1&name=z2&name=access_token&name=refresh_token&name=id_token")
+		p := b.Open(a.url + "/token-extra?" + query + "name=instance_url&name=number&name=object&name=one_too_large&name=z0&name=z1&name=z2&name=access_token&name=refresh_token&name=id_token")
 		lines := strings.Split(p.Body, "\n")
 		if len(lines) != 11 {
 			t.Fatalf("%d %.300q", p.Status, p.Body)

@@ -115,7 +115,7 @@ func (a *app) routes() {
 		}
 		fmt.Fprint(w, token.AccessToken)
 	})
-	a.mux.HandleFunc("GET /extra", func(w http.ResponseWriter, r *http.Request) {
+	a.mux.HandleFunc("GET /token-extra", func(w http.ResponseWriter, r *http.Request) {
 		token, err := TokenRequest{Refresh: r.URL.Query().Has("refresh")}.Source(r.Context()).Token()
 		if a.Challenge(w, r, err) {
 			return
