@@ -23,7 +23,7 @@ import (
 var (
 	simSeeds = flag.Int("sim.seeds", 0, "how many seeds the simulation runs; 0: as many as fit into sim.time")
 	simTime  = flag.Duration("sim.time", 4*time.Second, "how long the simulation runs fresh seeds")
-	simFirst = flag.Uint64("sim.seed", 0, "the first seed; 0: a new one")
+	simFirst = flag.Uint64("sim.seed", 1, "the first seed; 0: a new one")
 	simWhole = flag.Bool("sim.whole", false, "do not cut a script that fails")
 	simShow  = flag.Bool("sim.trace", false, "print what happens in the first seed")
 )

@@ -34,6 +34,10 @@ var faults = []fault{
 		"		return l.beat(ctx)\n	}\n	return nil",
 	},
 	{
+		"a lease that is gone is put back, however late", "internal/once/lease.go",
+		"			if since(l.proved) >= LeaseStale {", "			if false {",
+	},
+	{
 		"a beat that is found is a proof", "internal/once/lease.go",
 		"		case swapped:\n			l.value, l.proved = next, start\n", "		case swapped, bytes.Equal(found, next):\n			l.value, l.proved = next, start\n",
 	},

@@ -214,8 +214,10 @@ func (l *Lease) beat(ctx context.Context) error {
 		binary.BigEndian.PutUint64(next[17:], binary.BigEndian.Uint64(next[17:])+1)
 		found, swapped, err := l.swap(ctx, l.value, next)
 		if err == nil && !swapped && found == nil {
-			// The store has lost it. Nobody else was there to take it, or
-			// their value would be.
+			if since(l.proved) >= LeaseStale {
+				return errLeaseLost // another may have taken it over, and ended it
+			}
+			// The store has lost it: nobody takes over what was changed just now.
 			found, swapped, err = l.swap(ctx, nil, next)
 		}
 		switch {

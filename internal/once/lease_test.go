@@ -372,6 +372,22 @@ func TestLeaseSureAfterStop(t *testing.T) {
 	})
 }
 
+// A lease that is not there may have been taken over and ended. Whoever comes back
+// late must not put it back.
+func TestLeaseSureAfterOthers(t *testing.T) {
+	bubble(t, func(t *testing.T, store *faulty.Troubled) {
+		l := mustAcquire(t, store)
+		l.die()
+		mustAcquire(t, store).End(t.Context(), nil)
+		if err := l.Sure(t.Context()); !errors.Is(err, errLeaseLost) {
+			t.Errorf("sure: %v, want %v", err, errLeaseLost)
+		}
+		if v := store.Value("l.x"); v != nil {
+			t.Errorf("the store holds %q, want nothing", v)
+		}
+	})
+}
+
 // A beat whose answer was lost is found later. Others have watched it since, and
 // it is no proof: only another beat is.
 func TestLeaseSureAfterLostAnswer(t *testing.T) {
