@@ -41,20 +41,15 @@ var errUnknown = errors.New("the issuer knows nobody there")
 func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	home := a.visits.site(r).Path(a.loginPath)
 	params, err := readAnswer(r, home)
+	if err == nil {
+		params, err = peekAnswer(a.cfg, params, home)
+	}
 	if err != nil {
 		if r.Method != http.MethodGet && r.Method != http.MethodPost {
 			w.Header().Set("Allow", "GET, POST")
 		}
 		a.rejected(w, r, nil, err)
 		return
-	}
-	if raw := params.Get(oidc.Response); raw != "" && oidc.SignsAnswers(a.cfg.ResponseMode) {
-		// The state is sealed by us, so it is found before the signature is looked
-		// at. Nothing but what the signature covers is read.
-		if params, err = oidc.PeekAnswer(raw); err != nil {
-			a.rejected(w, r, nil, &rejection{newPage(PageCallbackUnreadable, home), err})
-			return
-		}
 	}
 	b := a.browsers.read(r)
 	tx, err := a.checkState(w, r, params, b, home)
@@ -131,6 +126,21 @@ func readAnswer(r *http.Request, home string) (url.Values, error) {
 		if len(values) > 1 {
 			return nil, reject(PageCallbackDuplicate, home, "a parameter occurs twice")
 		}
+	}
+	return params, nil
+}
+
+// peekAnswer returns the parameters in a signed answer, before its signature is
+// looked at: the state among them is sealed by us. Nothing else of the answer is
+// read.
+func peekAnswer(c Config, params url.Values, home string) (url.Values, error) {
+	raw := params.Get(oidc.Response)
+	if raw == "" || !oidc.SignsAnswers(c.ResponseMode) {
+		return params, nil
+	}
+	params, err := oidc.PeekAnswer(raw)
+	if err != nil {
+		return nil, &rejection{newPage(PageCallbackUnreadable, home), err}
 	}
 	return params, nil
 }
