@@ -178,8 +178,9 @@ func (x *refreshing) answered(ctx context.Context, answer *oidc.Answer) (*renewe
 	}
 	switch {
 	case token.meets(req):
-		token.made = token.make(x.s.record.hint())
-		return &renewed{x.s, &token}, nil
+		ready := token // a save that goes on reads the other one
+		ready.made = token.make(x.s.record.hint())
+		return &renewed{x.s, &ready}, nil
 	case len(x.scopes) == 0 && len(req.Scopes) > 0:
 		x.named = x.meta.Askable(x.withReserved(req.Scopes), req.Scopes)
 		return nil, errAgain{errNarrow}
