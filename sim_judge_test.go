@@ -471,6 +471,11 @@ func (j *simJudge) callback(a *simAsked, resp *http.Response) {
 	if done || j.states[a.state] > 1 || !j.w.calm(begun) || slices.ContainsFunc(j.outs, func(o *simOut) bool { return o.start.After(begun) }) {
 		return
 	}
+	for _, other := range j.sessions {
+		if other.replaced && other.browser == a.b {
+			return // of two sign-ins at once in one browser the first ended what the second was to extend
+		}
+	}
 	j.violated("a sign-in came to nothing without cause: %d", resp.StatusCode)
 }
 
@@ -575,6 +580,9 @@ func (j *simJudge) page(a *simAsked, resp *http.Response) {
 	for _, o := range j.outs {
 		if o.key != s.key && lost {
 			continue // the index, or the count of the sign-outs
+		}
+		if o.key != "" && o.key != s.key && j.session(o.key).replaced {
+			continue // it had ended already, and the sign-out could not know what took its place
 		}
 		if undone.After(o.start) {
 			continue // a failover has undone it

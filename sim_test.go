@@ -201,6 +201,7 @@ func init() {
 		"freeze":      {weight: 6, fault: true, longest: time.Minute, run: simFreeze},
 		"kill":        {weight: 4, fault: true, longest: 20 * time.Second, run: simKill},
 		"pause":       {weight: 4, fault: true, longest: 40 * time.Second, run: simPause},
+		"stall":       {weight: 4, fault: true, longest: 6 * time.Second, run: simStall},
 		"restart":     {weight: 1, fault: true, run: simRestart},
 		"failover":    {weight: 2, fault: true, longest: 2 * time.Second, run: simFailover},
 		"evict":       {weight: 2, fault: true, run: simEvict},
@@ -429,6 +430,18 @@ func simPause(w *simWorld, s simStep) {
 	if until := time.Now().Add(s.d); until.After(w.store.paused) {
 		w.store.paused = until
 	}
+}
+
+// simStall is a pause of the store while one replica holds a lease, for its issuer
+// is slow, and others wait for it.
+func simStall(w *simWorld, s simStep) {
+	w.fault("slow", nil, time.Second)
+	var burst sync.WaitGroup
+	burst.Go(func() { simBurst(w, s) })
+	time.Sleep(500 * time.Millisecond)
+	s.d += time.Second
+	simPause(w, s)
+	burst.Wait()
 }
 
 func simRestart(w *simWorld, _ simStep) {
