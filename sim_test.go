@@ -439,8 +439,9 @@ func simStall(w *simWorld, s simStep) {
 	var burst sync.WaitGroup
 	burst.Go(func() { simBurst(w, s) })
 	time.Sleep(500 * time.Millisecond)
-	s.d += time.Second
-	simPause(w, s)
+	pause := s // the burst reads s
+	pause.d += time.Second
+	simPause(w, pause)
 	burst.Wait()
 }
 
